@@ -1,0 +1,77 @@
+# Everything a contributor runs; `make` alone lists it. Needs python3 (3.11 or later) and make, nothing else:
+# what a target uses is installed by it, from the package index, into .venv-tools (uv) and .venv (the rest).
+# A new target is a rule with a `## comment`, which is its line in the list, and a name in .PHONY.
+
+PYTHON ?= python3
+ARGS ?=
+UV_VERSION := 0.13.9
+INDEX := https://pypi.org/simple
+
+TOOLS := .venv-tools
+UV := $(TOOLS)/bin/uv
+UV_READY := $(TOOLS)/uv-$(UV_VERSION)
+READY := .venv/ready
+BIN := .venv/bin
+
+# The project decides which environment is used, whatever is activated in the caller's shell.
+unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT UV_PYTHON
+# uv.lock was made for the public index; with another one configured, `--locked` would call it outdated.
+unexport UV_DEFAULT_INDEX UV_INDEX UV_INDEX_URL UV_EXTRA_INDEX_URL UV_FIND_LINKS
+export UV_PYTHON_DOWNLOADS := never
+# pyright runs from its wheel on the Node.js wheel: no npm, no question whether there is a newer one.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test matrix check check-format lint mypy pyright imports format bench lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  PYTHON=… chooses the interpreter (before the first run), ARGS=… goes to pytest: make test ARGS='-k replay'"
+
+setup: $(READY) ## make .venv with the locked dependencies (the other targets do it when needed)
+
+test: $(READY) ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+matrix: $(UV_READY) ## run the tests on every supported Python of this machine
+	$(TOOLS)/bin/python tools/matrix.py $(UV) $(ARGS)
+
+check: check-format lint mypy pyright imports ## formatting, lint with the ban list, types, import contracts
+
+check-format: $(READY)
+	$(BIN)/ruff format --check .
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff check --quiet --select TID251 --ignore-noqa src/continuum/_core
+
+mypy: $(READY)
+	$(BIN)/python -m mypy
+
+pyright: $(READY)
+	$(BIN)/python -m pyright
+
+imports: $(READY)
+	$(BIN)/lint-imports --no-logo
+
+format: $(READY) ## format the code and repair what lint can repair
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+bench: $(READY) ## measure speed; prints JSON lines
+	$(BIN)/python -m bench
+
+lock: $(UV_READY) ## write uv.lock anew after dependencies changed (ARGS=--upgrade for newer ones)
+	$(UV) lock --default-index $(INDEX) --python $(TOOLS)/bin/python $(ARGS)
+
+clean: ## remove environments, caches and builds
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(UV_READY): tools/install_uv.py
+	$(PYTHON) tools/install_uv.py $(TOOLS) $(UV_VERSION)
+	@touch $@
+
+$(READY): $(UV_READY) pyproject.toml uv.lock
+	$(UV) sync --locked --quiet --python $(TOOLS)/bin/python
+	@touch $@

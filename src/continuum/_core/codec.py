@@ -1,0 +1,162 @@
+"""Values to JSON and back, by annotation, on pydantic's ``TypeAdapter``.
+
+The rule: what a workflow is handed has always been through JSON, also the first time, so that a replay sees an
+equal object. What JSON or Postgres would change silently (NaN, NUL, lone surrogates) is refused with its path.
+Encoded values are UTF-8 JSON text as ``bytes``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar, cast
+
+from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
+
+from continuum.errors import DecodeError, DefinitionError, EncodeError
+
+T = TypeVar("T")
+
+MAX_VALUE_BYTES = 64 * 1024 * 1024
+
+
+class Codec(Generic[T]):
+    """Encodes and decodes values of one annotation. ``what`` names the value in errors.
+
+    The adapter is made at first use, because an annotation may name a class that is defined further down.
+    """
+
+    __slots__ = ("_adapter", "_annotation", "_from_json", "_to_json", "what")
+
+    def __init__(self, annotation: Any, what: str) -> None:
+        self.what = what
+        self._annotation = annotation
+        self._adapter: TypeAdapter[T] | None = None
+        self._to_json: Any = self._first_to_json
+        self._from_json: Any = self._first_from_json
+
+    def encode(self, value: T, *, check: bool = False) -> bytes:
+        """Return ``value`` as JSON text. ``check`` also decodes it, so that constraints are kept.
+
+        Raises ``EncodeError`` naming the field that does not fit.
+        """
+        try:
+            data = cast("bytes", self._to_json(value, warnings="error"))
+        except (PydanticSerializationError, ValueError, RecursionError) as error:
+            raise self._refusal(value, error) from None
+        # NaN comes out as null and NUL as an escape; both are rare, so only their traces are looked into.
+        if (b"null" in data and value is not None) or b"\\u0000" in data:
+            self._inspect(value)
+        if len(data) > MAX_VALUE_BYTES:
+            raise EncodeError(self.what, f"{len(data):,} bytes of JSON; the limit is {MAX_VALUE_BYTES:,}: store it elsewhere and pass a reference")
+        if check:
+            try:
+                self._from_json(data)
+            except ValidationError as error:
+                field, problem = _first_problem(error)
+                raise EncodeError(self.what, problem, field) from None
+        return data
+
+    def decode(self, data: bytes) -> T:
+        """Return the value that ``data`` holds. Raises ``DecodeError`` naming the field that does not fit."""
+        try:
+            return cast("T", self._from_json(data))
+        except ValidationError as error:
+            field, problem = _first_problem(error)
+            raise DecodeError(self.what, problem, field) from None
+
+    def means_the_same(self, recorded: bytes, decided: bytes) -> bool:
+        """Say whether two JSON texts are one value to this annotation.
+
+        So a field added with a default, another order of keys or of a set's members is no difference.
+        """
+        if recorded == decided:
+            return True
+        try:
+            old = cast("T", self._from_json(recorded))
+            return self.encode(old) == decided or bool(old == self._from_json(decided))
+        except (ValidationError, EncodeError):
+            return False
+
+    def prepare(self) -> TypeAdapter[T]:
+        """Make the adapter now. Raises ``DefinitionError`` if the annotation has no JSON form."""
+        if self._adapter is None:
+            try:
+                self._adapter = TypeAdapter(self._annotation)
+            except (PydanticSchemaGenerationError, PydanticUserError, NameError) as error:
+                reason = str(error).splitlines()[0]
+                raise DefinitionError(
+                    f"{self.what}: {self._annotation!r} has no JSON form ({reason}); use a dataclass, a pydantic model, "
+                    f"a TypedDict or plain JSON types"
+                ) from None
+            self._to_json = self._adapter.serializer.to_json
+            self._from_json = self._adapter.validator.validate_json
+        return self._adapter
+
+    def _first_to_json(self, value: T, **options: Any) -> bytes:
+        self.prepare()
+        return cast("bytes", self._to_json(value, **options))
+
+    def _first_from_json(self, data: bytes) -> T:
+        self.prepare()
+        return cast("T", self._from_json(data))
+
+    def _inspect(self, value: T) -> None:
+        plain = self.prepare().dump_python(value, warnings=False)
+        for field, leaf in _leaves(plain):
+            if problem := _leaf_problem(leaf):
+                raise EncodeError(self.what, problem, field)
+
+    def _refusal(self, value: T, error: Exception) -> EncodeError:
+        """Find the field that ``error`` is about: the serializer itself names at most the last part of a path."""
+        adapter = self.prepare()
+        try:
+            plain: Any = adapter.dump_python(value, warnings=False)
+            for field, leaf in _leaves(plain):
+                if problem := _leaf_problem(leaf):
+                    return EncodeError(self.what, problem, field)
+            adapter.validate_python(plain, strict=True)
+        except ValidationError as problem_error:
+            field, problem = _first_problem(problem_error)
+            return EncodeError(self.what, problem, field)
+        except (PydanticSerializationError, ValueError, TypeError, RecursionError):
+            pass
+        lines = [line.strip() for line in str(error).splitlines() if "serializer warnings" not in line]
+        return EncodeError(self.what, (lines or [type(error).__name__])[0])
+
+
+def _first_problem(error: ValidationError) -> tuple[str, str]:
+    first = error.errors(include_url=False, include_context=False)[0]
+    got = repr(first["input"])
+    return _path(first["loc"]), f"{first['msg']}, got {got if len(got) <= 80 else got[:77] + '...'}"
+
+
+def _path(steps: tuple[int | str, ...]) -> str:
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).lstrip(".")
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for name, member in cast("dict[Any, Any]", value).items():
+            yield path, name
+            yield from _leaves(member, f"{path}.{name}".lstrip("."))
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for index, member in enumerate(cast("list[Any]", value)):
+            yield from _leaves(member, f"{path}[{index}]")
+    else:
+        yield path, value
+
+
+def _leaf_problem(leaf: Any) -> str | None:
+    if isinstance(leaf, float) and not math.isfinite(leaf):
+        return f"{leaf} has no JSON form; use None or a str"
+    if isinstance(leaf, str):
+        if "\0" in leaf:
+            return "text with a NUL character cannot be stored in Postgres; strip it or encode it as base64"
+        if any("\ud800" <= letter <= "\udfff" for letter in leaf):
+            return "text with a lone surrogate is not valid Unicode; decode it with errors='replace'"
+    return None
+
+
+ANY: Codec[Any] = Codec(Any, "value")

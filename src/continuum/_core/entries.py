@@ -1,0 +1,220 @@
+"""A journal's rows: how events and decisions are written, and read back.
+
+An entry's ``type`` is the event's class in snake_case, or what a decision brought about. Payloads are JSON
+objects for people and SQL to read. The rule: an entry written by any past release is read by this one. Values
+inside a payload are cut out as they stand where the text is as we wrote it, else parsed and written again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, cast
+
+from pydantic_core import from_json, to_json
+
+from continuum._core import commands as c
+from continuum._core import events as e
+from continuum._core.failure import decode_failure, encode_failure
+from continuum.errors import DecodeError
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of a journal, in the order of its generation."""
+
+    type: str
+    key: str
+    at_us: int
+    payload: bytes
+
+
+DECISIONS = frozenset(
+    {"child_started", "child_refused", "child_cancel_requested", "signal_sent", "side_effect_recorded", "patch_applied"}
+)
+_SIGNAL = b'{"payload":'
+_RESULT = b'{"result":'
+
+
+def entry_of_event(event: e.Event) -> Entry:
+    """Return the entry that records ``event``."""
+    match event:
+        case e.ActivityCompleted(at, key, name, given, result):
+            payload = b'%b,"result":%b}' % (activity_prefix(name, given), result)
+            return Entry("activity_completed", key, at, payload)
+        case e.ActivityFailed(at, key, name, given, failure):
+            payload = b'%b,"error":%b}' % (activity_prefix(name, given), encode_failure(failure))
+            return Entry("activity_failed", key, at, payload)
+        case e.ActivityStarted(at, key, attempt):
+            return Entry("activity_started", key, at, b'{"attempt":%d}' % attempt)
+        case e.TimerFired(at, key):
+            return Entry("timer_fired", key, at, b"{}")
+        case e.ChildCompleted(at, key, result):
+            return Entry("child_completed", key, at, b"%b%b}" % (_RESULT, result))
+        case e.ChildFailed(at, key, failure):
+            return Entry("child_failed", key, at, b'{"error":%b}' % encode_failure(failure))
+        case e.ChildCancelled(at, key, reason):
+            return Entry("child_cancelled", key, at, to_json({"reason": reason}))
+        case e.ChildStartFailed(at, key, message):
+            return Entry("child_start_failed", key, at, to_json({"message": message}))
+        case e.SignalReceived(at, name, payload, None):
+            return Entry("signal_received", name, at, b"%b%b}" % (_SIGNAL, payload))
+        case e.SignalReceived(at, name, payload, delivery_id):
+            text = b'{"delivery_id":%b,"payload":%b}' % (to_json(delivery_id), payload)
+            return Entry("signal_received", name, at, text)
+        case e.CancelRequested(at, reason):
+            return Entry("cancel_requested", "", at, to_json({"reason": reason}))
+        case e.RunStarted(at, given, carried, deadlines):
+            text = b'{"input":%b,"carried":%d,"child_deadlines":%b}' % (given, carried, to_json(dict(deadlines)))
+            return Entry("run_started", "", at, text)
+
+
+def entry_of_decision(decision: c.Decision, at_us: int) -> Entry:
+    """Return the entry that records ``decision``, taken in the turn of an event at ``at_us``."""
+    match decision:
+        case c.StartChild(key, _, workflow, version, given, _):
+            text = b'{"workflow":%b,"version":%d,"input":%b}' % (_quoted(workflow), version, given)
+            return Entry("child_started", key, at_us, text)
+        case c.RefuseChild(key, workflow, depth, limit):
+            text = to_json({"workflow": workflow, "depth": depth, "limit": limit})
+            return Entry("child_refused", key, at_us, text)
+        case c.CancelChild(key, _, reason):
+            return Entry("child_cancel_requested", key, at_us, to_json({"reason": reason}))
+        case c.SendSignal(key, run_id, name, payload):
+            text = b'{"run_id":%b,"name":%b,"payload":%b}' % (to_json(run_id), to_json(name), payload)
+            return Entry("signal_sent", key, at_us, text)
+        case c.RecordSideEffect(key, value, None):
+            return Entry("side_effect_recorded", key, at_us, b'{"value":%b}' % (value or b"null"))
+        case c.RecordSideEffect(key, _, failure):
+            return Entry("side_effect_recorded", key, at_us, b'{"error":%b}' % encode_failure(cast("Any", failure)))
+        case c.ApplyPatch(patch):
+            return Entry("patch_applied", patch, at_us, b"{}")
+
+
+def activity_prefix(name: str, given: bytes) -> bytes:
+    """Return how the payload of an activity's outcome begins; what was decided stands first, the answer last."""
+    return b'{"name":%b,"input":%b' % (_quoted(name), given)
+
+
+@lru_cache(maxsize=4096)
+def _quoted(name: str) -> bytes:
+    return to_json(name)
+
+
+def event_of_entry(entry: Entry, decided: c.RunActivity | None = None) -> e.Event:
+    """Return the event that ``entry`` records. Raises ``DecodeError`` if it records none.
+
+    ``decided`` is the activity that the workflow has asked for under this key: if the entry repeats it to the
+    letter, the answer is cut out without parsing.
+    """
+    reader = _READERS.get(entry.type)
+    if reader is None:
+        raise DecodeError(f"journal entry {entry.type!r}", "no event of this release has that name")
+    return reader(entry, decided)
+
+
+def fields_of(entry: Entry) -> dict[str, Any]:
+    """Return the payload of ``entry`` parsed. Raises ``DecodeError`` if it is no JSON object."""
+    try:
+        plain = from_json(entry.payload)
+    except ValueError as error:
+        raise DecodeError(_label(entry), f"not JSON: {error}") from None
+    if not isinstance(plain, dict):
+        raise DecodeError(_label(entry), "not a JSON object")
+    return cast("dict[str, Any]", plain)
+
+
+def value_in(entry: Entry, name: str) -> bytes:
+    """Return the member ``name`` of the payload as JSON text."""
+    fields = fields_of(entry)
+    if name not in fields:
+        raise DecodeError(_label(entry), f"its payload has no {name!r}")
+    return to_json(fields[name])
+
+
+def _label(entry: Entry) -> str:
+    return f"journal entry {entry.type} {entry.key}".rstrip()
+
+
+def _activity_completed(entry: Entry, decided: c.RunActivity | None) -> e.Event:
+    if decided is not None:
+        payload, prefix = entry.payload, activity_prefix(decided.name, decided.input) + b',"result":'
+        if payload.startswith(prefix):
+            result = payload[len(prefix) : -1]
+            return e.ActivityCompleted(entry.at_us, entry.key, decided.name, decided.input, result)
+    fields = _require(entry, "name", "input", "result")
+    given, result = to_json(fields["input"]), to_json(fields["result"])
+    return e.ActivityCompleted(entry.at_us, entry.key, str(fields["name"]), given, result)
+
+
+def _activity_failed(entry: Entry, _: c.RunActivity | None) -> e.Event:
+    fields = _require(entry, "name", "input", "error")
+    failure = decode_failure(to_json(fields["error"]))
+    return e.ActivityFailed(entry.at_us, entry.key, str(fields["name"]), to_json(fields["input"]), failure)
+
+
+def _activity_started(entry: Entry, _: c.RunActivity | None) -> e.Event:
+    return e.ActivityStarted(entry.at_us, entry.key, int(fields_of(entry).get("attempt", 1)))
+
+
+def _timer_fired(entry: Entry, _: c.RunActivity | None) -> e.Event:
+    return e.TimerFired(entry.at_us, entry.key)
+
+
+def _child_completed(entry: Entry, _: c.RunActivity | None) -> e.Event:
+    payload = entry.payload
+    result = payload[len(_RESULT) : -1] if payload.startswith(_RESULT) else value_in(entry, "result")
+    return e.ChildCompleted(entry.at_us, entry.key, result)
+
+
+def _child_failed(entry: Entry, _: c.RunActivity | None) -> e.Event:
+    return e.ChildFailed(entry.at_us, entry.key, decode_failure(value_in(entry, "error")))
+
+
+def _child_cancelled(entry: Entry, _: c.RunActivity | None) -> e.Event:
+    return e.ChildCancelled(entry.at_us, entry.key, str(fields_of(entry).get("reason", "")))
+
+
+def _child_start_failed(entry: Entry, _: c.RunActivity | None) -> e.Event:
+    return e.ChildStartFailed(entry.at_us, entry.key, str(fields_of(entry).get("message", "")))
+
+
+def _signal_received(entry: Entry, _: c.RunActivity | None) -> e.Event:
+    if entry.payload.startswith(_SIGNAL):
+        return e.SignalReceived(entry.at_us, entry.key, entry.payload[len(_SIGNAL) : -1])
+    fields = _require(entry, "payload")
+    return e.SignalReceived(entry.at_us, entry.key, to_json(fields["payload"]), fields.get("delivery_id"))
+
+
+def _cancel_requested(entry: Entry, _: c.RunActivity | None) -> e.Event:
+    return e.CancelRequested(entry.at_us, str(fields_of(entry).get("reason", "")))
+
+
+def _run_started(entry: Entry, _: c.RunActivity | None) -> e.Event:
+    fields = _require(entry, "input")
+    deadlines = tuple((str(key), int(at)) for key, at in fields.get("child_deadlines", {}).items())
+    return e.RunStarted(entry.at_us, to_json(fields["input"]), int(fields.get("carried", 0)), deadlines)
+
+
+def _require(entry: Entry, *names: str) -> dict[str, Any]:
+    fields = fields_of(entry)
+    for name in names:
+        if name not in fields:
+            raise DecodeError(_label(entry), f"its payload has no {name!r}")
+    return fields
+
+
+_READERS: dict[str, Callable[[Entry, c.RunActivity | None], e.Event]] = {
+    "activity_completed": _activity_completed,
+    "activity_failed": _activity_failed,
+    "activity_started": _activity_started,
+    "timer_fired": _timer_fired,
+    "child_completed": _child_completed,
+    "child_failed": _child_failed,
+    "child_cancelled": _child_cancelled,
+    "child_start_failed": _child_start_failed,
+    "signal_received": _signal_received,
+    "cancel_requested": _cancel_requested,
+    "run_started": _run_started,
+}

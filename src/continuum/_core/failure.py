@@ -1,0 +1,129 @@
+"""Exceptions to ``Failure`` and back: what survives of an error on its way through a journal.
+
+The rule: capturing never fails, whatever an exception's ``__str__`` does, and is bounded in depth and size.
+"""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any, cast
+
+from pydantic_core import from_json, to_json
+
+from continuum.errors import ActivityFailed, ActivityTimedOut, ChildFailed, Failure, RemoteError
+
+MAX_CHAIN = 20
+MAX_PARTS = 100
+MAX_TEXT = 16_384
+
+
+def capture(error: BaseException) -> Failure:
+    """Return what is recorded of ``error``, with its causes and, of a group, its parts."""
+    return _capture(error, MAX_CHAIN, set())
+
+
+def _capture(error: BaseException, depth: int, seen: set[int]) -> Failure:
+    if type(error) is RemoteError:
+        return error.failure  # the wrapper in a chain stands for the original
+    seen.add(id(error))
+    cause: Failure | None = None
+    if isinstance(error, RemoteError):
+        cause = error.failure
+    elif depth > 0:
+        before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        if before is not None and id(before) not in seen:
+            cause = _capture(before, depth - 1, seen)
+    parts: tuple[Failure, ...] = ()
+    if isinstance(error, BaseExceptionGroup) and depth > 0:
+        members = cast("BaseExceptionGroup[BaseException]", error).exceptions[:MAX_PARTS]
+        parts = tuple(_capture(member, depth - 1, seen) for member in members)
+    return Failure(
+        type(error).__name__,
+        _text(error),
+        _traceback(error),
+        cause,
+        parts,
+        timed_out=isinstance(error, ActivityTimedOut),
+    )
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return storable(str(error))
+    except Exception:  # noqa: BLE001 - the author's __str__ may do anything
+        return f"<{type(error).__name__} whose text cannot be made>"
+
+
+def _traceback(error: BaseException) -> str:
+    if error.__traceback__ is None:
+        return ""
+    try:
+        return storable("".join(traceback.format_tb(error.__traceback__)))
+    except Exception:  # noqa: BLE001 - a traceback is worth having, never worth failing for
+        return ""
+
+
+def storable(text: str) -> str:
+    """Return ``text`` as Postgres can store it: no NUL, no lone surrogates, at most 16,384 characters."""
+    if len(text) > MAX_TEXT:
+        text = f"{text[: MAX_TEXT // 2]}\n… {len(text) - MAX_TEXT:,} characters left out …\n{text[-MAX_TEXT // 2 :]}"
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
+
+
+def encode_failure(failure: Failure) -> bytes:
+    """Return ``failure`` as JSON text; what is empty is left out."""
+    return to_json(_plain(failure))
+
+
+def decode_failure(data: bytes) -> Failure:
+    """Return the failure that ``data`` holds, tolerant of what is missing."""
+    return _failure(from_json(data))
+
+
+def _plain(failure: Failure) -> dict[str, Any]:
+    plain: dict[str, Any] = {"type": failure.type, "message": failure.message}
+    if failure.traceback:
+        plain["traceback"] = failure.traceback
+    if failure.cause is not None:
+        plain["cause"] = _plain(failure.cause)
+    if failure.parts:
+        plain["parts"] = [_plain(part) for part in failure.parts]
+    if failure.timed_out:
+        plain["timed_out"] = True
+    return plain
+
+
+def _failure(plain: Any) -> Failure:
+    if not isinstance(plain, dict):
+        return Failure("Unknown", str(plain))
+    fields = cast("dict[str, Any]", plain)
+    return Failure(
+        str(fields.get("type", "Unknown")),
+        str(fields.get("message", "")),
+        str(fields.get("traceback", "")),
+        _failure(fields["cause"]) if fields.get("cause") is not None else None,
+        tuple(_failure(part) for part in fields.get("parts", ())),
+        bool(fields.get("timed_out", False)),
+    )
+
+
+def remote(failure: Failure) -> RemoteError:
+    """Return an exception that stands for ``failure``, its causes chained behind it."""
+    error = RemoteError(failure)
+    if failure.cause is not None:
+        error.__cause__ = remote(failure.cause)
+    return error
+
+
+def activity_error(activity: str, failure: Failure) -> ActivityFailed:
+    """Return what the await of a failed activity raises."""
+    error = (ActivityTimedOut if failure.timed_out else ActivityFailed)(activity, failure)
+    error.__cause__ = remote(failure)
+    return error
+
+
+def child_error(child_run_id: str, workflow: str, failure: Failure) -> ChildFailed:
+    """Return what the await of a failed child raises."""
+    error = ChildFailed(child_run_id, workflow, failure)
+    error.__cause__ = remote(failure)
+    return error

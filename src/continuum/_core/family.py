@@ -1,0 +1,323 @@
+"""The children of a run, by key: started, awaited, ended.
+
+The rule: one key names one child for all of a run's generations. How a child ended is known once it stands in
+the parent's journal, and awaiting it again gives the same answer. A child of an earlier generation is known by
+its ref or its outcome alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import Context
+from typing import Any, Protocol, cast
+
+from continuum._core import commands as c
+from continuum._core import events as e
+from continuum._core.codec import Codec
+from continuum._core.decisions import Decisions
+from continuum._core.entries import entry_of_event, fields_of
+from continuum._core.failure import child_error
+from continuum._core.faults import Undecodable, Unwind
+from continuum._core.keys import MAX_KEY_BYTES, Scope, check_child_key, child_run_id
+from continuum._core.loop import Handle, WorkflowLoop
+from continuum._core.requests import due_us
+from continuum.errors import (
+    ChildCancelled,
+    ChildDepthExceeded,
+    DecodeError,
+    DuplicateChildId,
+    Failure,
+    InvalidId,
+    WorkflowMisuse,
+)
+from continuum.policies import ChildOptions
+
+Outcome = e.ChildOutcome | e.ChildStartFailed
+
+
+class ChildProgram(Protocol):
+    """What the core needs of a child workflow's definition."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def input(self) -> Codec[Any]: ...
+    @property
+    def result(self) -> Codec[Any]: ...
+
+
+class Child:
+    """One child as its parent knows it."""
+
+    __slots__ = ("asked", "cancelled", "deadline", "deadline_us", "key", "order", "outcome", "run_id", "start", "waiters")
+
+    def __init__(self, key: str, run_id: str, start: c.StartChild | None = None) -> None:
+        self.key = key
+        self.run_id = run_id
+        self.start = start  # None: started by an earlier generation
+        self.outcome: Outcome | None = None
+        self.order = 0  # the how-manieth of the run's children it was to end, from 1
+        self.waiters: list[Callable[[], object]] = []
+        self.asked = False
+        self.cancelled = False
+        self.deadline: Handle | None = None
+        self.deadline_us: int | None = None
+
+    @property
+    def workflow(self) -> str:
+        """Name of the child's workflow, or '' if only an earlier generation knows it."""
+        return self.start.workflow if self.start is not None else ""
+
+
+class Callback:
+    """A done-callback in the form asyncio's futures have."""
+
+    __slots__ = ("_args", "_context", "_loop", "callback")
+
+    def __init__(
+        self, loop: WorkflowLoop, callback: Callable[..., object], args: tuple[object, ...], context: Context | None
+    ) -> None:
+        self._loop = loop
+        self.callback = callback
+        self._args = args
+        self._context = context
+
+    def __call__(self) -> object:
+        return self._loop.call_soon(self.callback, *self._args, context=self._context)
+
+
+class Family:
+    """All children that a run's generation has to do with."""
+
+    __slots__ = ("_children", "_decisions", "_depth", "_ended", "_generation", "_last_failed", "_limit", "_loop", "_run_id")
+
+    def __init__(
+        self, loop: WorkflowLoop, decisions: Decisions, run_id: str, generation: int, depth: int, limit: int
+    ) -> None:
+        self._loop = loop
+        self._decisions = decisions
+        self._run_id = run_id
+        self._generation = generation
+        self._depth = depth
+        self._limit = limit
+        self._children: dict[str, Child] = {}
+        self._ended = 0
+        self._last_failed = False
+
+    def key(self, scope: Scope, workflow: str, given: object = None) -> str:
+        """Return the key of a child: the one given, or else derived from the call's place in the run."""
+        if given is not None:
+            return check_child_key(given)
+        key = scope.key(workflow)
+        if self._generation > 1:
+            key = f"g{self._generation}.{key}"
+        if len(key.encode()) > MAX_KEY_BYTES:
+            raise InvalidId(f"the derived child id {key!r} is longer than {MAX_KEY_BYTES} bytes; give an id=")
+        return key
+
+    def start(self, key: str, path: str, program: ChildProgram, given: bytes, options: ChildOptions) -> Child:
+        """Decide to start a child, or return the one that this key names already."""
+        known = self._children.get(key)
+        if known is not None and known.start is not None:
+            if known.start.workflow == program.name and program.input.means_the_same(known.start.input, given):
+                return known
+            raise DuplicateChildId(
+                f"child {known.run_id!r} is already started, as {known.start.workflow} with another input; "
+                f"give each child its own id="
+            )
+        self._check_depth(key, program)
+        run_id = child_run_id(self._run_id, key)
+        decision = c.StartChild(key, run_id, program.name, program.version, given, options)
+        self._decisions.decide(decision, path, program.input)
+        if known is None:
+            known = self._children[key] = Child(key, run_id, decision)
+        else:
+            known.start = decision
+        if options.timeout is not None and known.outcome is None:
+            self._bound(known, due_us(self._loop.time() + cast("Any", options.timeout).total_seconds()))
+        return known
+
+    def find(self, run_id: str) -> Child:
+        """Return the child of that run id. Raises ``WorkflowMisuse`` if it cannot be one of this run's."""
+        parent, _, key = run_id.rpartition("/")
+        child = self._children.get(key) if parent == self._run_id else None
+        if child is not None:
+            return child
+        if parent != self._run_id or not key:
+            raise WorkflowMisuse(
+                f"child {run_id!r} was not started by run {self._run_id!r}; a ref is awaited by the run that started it"
+            )
+        if self._generation == 1:
+            raise WorkflowMisuse(f"child {run_id!r} was never started; refs come from start_child()")
+        child = self._children[key] = Child(key, run_id)  # of an earlier generation
+        return child
+
+    async def wait(self, child: Child) -> Outcome:
+        """Wait until a child has ended; cancelling the wait leaves the child alone."""
+        if child.outcome is None:
+            self.ask(child)
+            future = self._loop.create_future()
+
+            def wake() -> None:
+                if not future.done():
+                    future.set_result(None)
+
+            child.waiters.append(wake)
+            try:
+                await future
+            except asyncio.CancelledError:
+                if child.outcome is None:
+                    child.waiters.remove(wake)
+                raise
+        return cast("Outcome", child.outcome)
+
+    def ask(self, child: Child) -> None:
+        """Make sure that the end of a child is reported: one of an earlier generation must be asked for."""
+        if child.start is None and not child.asked and child.outcome is None:
+            child.asked = True
+            self._decisions.request(c.AwaitChild(child.key, child.run_id))
+
+    async def wait_all(self, children: Sequence[Child], *, fail_fast: bool) -> None:
+        """Wait until all have ended or, with ``fail_fast``, one has not completed. One future for any number."""
+        open_ = [child for child in children if child.outcome is None]
+        if not open_ or (fail_fast and self.first_failed(children) is not None):
+            return
+        future = self._loop.create_future()
+        left = len(open_)
+
+        def wake() -> None:
+            nonlocal left
+            left -= 1
+            if not future.done() and (left == 0 or (fail_fast and self._last_failed)):
+                future.set_result(None)
+
+        for child in open_:
+            self.ask(child)
+            child.waiters.append(wake)
+        await future
+
+    def first_failed(self, children: Iterable[Child]) -> Child | None:
+        """Return the one that ended first, in journal order, without completing."""
+        failed = (c_ for c_ in children if c_.outcome is not None and not isinstance(c_.outcome, e.ChildCompleted))
+        return min(failed, key=lambda child: child.order, default=None)
+
+    def when_ended(self, child: Child, callback: Callable[..., object], *args: object, context: Context | None) -> None:
+        """Call back from the loop when the child has ended."""
+        call = Callback(self._loop, callback, args, context)
+        if child.outcome is not None:
+            call()
+        else:
+            self.ask(child)
+            child.waiters.append(call)
+
+    def forget(self, child: Child, callback: Callable[..., object]) -> int:
+        """Drop the callbacks registered with ``when_ended``; return how many there were."""
+        kept = [wake for wake in child.waiters if not (isinstance(wake, Callback) and wake.callback == callback)]
+        dropped = len(child.waiters) - len(kept)
+        child.waiters = kept
+        return dropped
+
+    def cancel(self, child: Child, path: str, reason: str) -> None:
+        """Decide to cancel a child and all below it; one that has ended or is being cancelled is left alone."""
+        if child.outcome is None and not child.cancelled:
+            child.cancelled = True
+            self._decisions.decide(c.CancelChild(child.key, child.run_id, reason), path)
+
+    def ended(self, event: Outcome) -> None:
+        """Take in how a child ended."""
+        child = self._children.get(event.key)
+        if child is None:
+            if self._generation == 1:
+                words = f"no child of key {event.key!r} is started"
+                self._decisions.diverge(entry_of_event(event), words, "", event.key)
+            child = self._children[event.key] = Child(event.key, child_run_id(self._run_id, event.key))
+        if child.outcome is None:
+            self._settle(child, event)
+
+    def value(self, child: Child, workflow: str, codec: Codec[Any]) -> Any:
+        """Return the result of a child that has ended, or raise how it ended."""
+        match child.outcome:
+            case e.ChildCompleted(result=result):
+                try:
+                    return codec.decode(result)
+                except DecodeError as error:
+                    self._decisions.fault = Undecodable(str(error), child.key)
+                    raise Unwind from None
+            case e.ChildFailed(failure=failure):
+                raise child_error(child.run_id, workflow or child.workflow, failure)
+            case e.ChildCancelled(reason=reason):
+                raise ChildCancelled(child.run_id, workflow or child.workflow, reason)
+            case e.ChildStartFailed(message=message):
+                raise DuplicateChildId(message)
+            case None:
+                raise AssertionError("the child has not ended")
+
+    def carry_deadlines(self, deadlines: tuple[tuple[str, int], ...]) -> None:
+        """Keep the timeouts of children that an earlier generation started."""
+        for key, at_us in deadlines:
+            child = self._children.setdefault(key, Child(key, child_run_id(self._run_id, key)))
+            if child.outcome is None:
+                self._bound(child, at_us)
+
+    def deadlines(self) -> tuple[tuple[str, int], ...]:
+        """Return the timeouts of children that have not ended, for the next generation."""
+        return tuple(
+            (child.key, child.deadline_us)
+            for child in self._children.values()
+            if child.outcome is None and child.deadline_us is not None
+        )
+
+    def awaited(self) -> Iterator[Child]:
+        """Yield the children that somebody waits for."""
+        return (child for child in self._children.values() if child.outcome is None and child.waiters)
+
+    def outstanding(self) -> Iterator[c.AwaitChild]:
+        """Yield what was asked about children of earlier generations."""
+        return (
+            c.AwaitChild(child.key, child.run_id)
+            for child in self._children.values()
+            if child.asked and child.outcome is None
+        )
+
+    def _check_depth(self, key: str, program: ChildProgram) -> None:
+        # Workers' limits may differ, so a refusal is a decision: on replay the journal says what it was.
+        depth, limit = self._depth + 1, self._limit
+        if self._decisions.recorded is not None:
+            refused = self._decisions.take("child_refused", key)
+            if refused is None:
+                return
+            depth, limit = (int(fields_of(refused).get(name, 0)) for name in ("depth", "limit"))
+        elif depth <= limit:
+            return
+        else:
+            self._decisions.decide(c.RefuseChild(key, program.name, depth, limit), "")
+        raise ChildDepthExceeded(
+            f"child {key!r} ({program.name}) would lie {depth} below its root; max_child_depth is {limit}"
+        )
+
+    def _bound(self, child: Child, at_us: int) -> None:
+        child.deadline_us = at_us
+        child.deadline = self._loop.call_at(at_us / 1_000_000, self._expire, child, context=Context())
+
+    def _expire(self, child: Child) -> None:
+        child.deadline = None
+        if child.outcome is not None:
+            return
+        self.cancel(child, "", "timeout")
+        failure = Failure("TimeoutError", "the child's timeout passed", timed_out=True)
+        self._settle(child, e.ChildFailed(self._loop.now_us, child.key, failure))
+
+    def _settle(self, child: Child, outcome: Outcome) -> None:
+        self._ended += 1
+        child.order = self._ended
+        child.outcome = outcome
+        if child.deadline is not None:
+            child.deadline.cancel()
+            child.deadline = None
+        self._last_failed = not isinstance(outcome, e.ChildCompleted)
+        waiters, child.waiters = child.waiters, []
+        for wake in waiters:
+            wake()

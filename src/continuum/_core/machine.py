@@ -1,0 +1,321 @@
+"""A generation of a run as a state machine: one event in, the commands it decided out.
+
+Replaying and running live are the same ``apply``; on replay the decisions recorded with the event stand beside
+it and must be taken again. The rules:
+
+* One event at a time, and the workflow runs until it waits, before the next. So there is no order within a batch
+  to keep compatible, and the order of completion is the order of the journal.
+* What a machine is told and what it answers are values; it reads no clock and does no I/O.
+* A machine with a fault or a closing takes no further event; ``discard`` it.
+
+The order of durability is the caller's: a turn's event and decisions are one commit, its activities start and
+its messages leave only after that commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol
+
+from continuum._core import commands as c
+from continuum._core import events as e
+from continuum._core.codec import Codec
+from continuum._core.decisions import Decisions, Recorded
+from continuum._core.entries import DECISIONS, Entry, event_of_entry
+from continuum._core.failure import capture
+from continuum._core.family import Family
+from continuum._core.faults import Divergence, Fault, Undecodable, Unwind, waiting_line
+from continuum._core.loop import WorkflowLoop, WorkflowTask
+from continuum._core.mailbox import Conditions, Mailbox
+from continuum._core.requests import Activities, Timers
+from continuum.errors import DecodeError, EncodeError, Failure, WorkflowMisuse
+
+MAX_CHILD_DEPTH = 10
+_NOTHING: Recorded = {}
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """Where a machine stands: what its keys, hashes and seeds are made of. A root has depth 0."""
+
+    run_id: str
+    generation: int = 1
+    depth: int = 0
+    max_child_depth: int = MAX_CHILD_DEPTH
+
+
+class Program(Protocol):
+    """What the core needs of a workflow's definition."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def input(self) -> Codec[Any]: ...
+    @property
+    def result(self) -> Codec[Any]: ...
+    @property
+    def signals(self) -> Mapping[str, Codec[Any]]: ...
+    @property
+    def start(self) -> Callable[[Any], Coroutine[Any, Any, Any]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a turn came to: its commands, and the fault or closing that ended the generation's machine."""
+
+    commands: tuple[c.Command, ...]
+    fault: Fault | None = None
+    closing: c.Closing | None = None
+
+
+class ContinueAsNew(BaseException):
+    """Leaves the main task of a workflow that continues with ``input`` as its next generation."""
+
+    def __init__(self, given: bytes) -> None:
+        self.input = given
+
+
+class Machine:
+    """One generation of one run, in memory.
+
+    >>> machine = Machine(order_flow, RunContext("order-7"))    # doctest: +SKIP
+    >>> machine.apply(RunStarted(at_us, b'{"id": "o7"}'))       # doctest: +SKIP
+    Turn(commands=(RunActivity(key='charge-1', ...),), fault=None, closing=None)
+    """
+
+    __slots__ = (
+        "_cancelled",
+        "_main",
+        "activities",
+        "children",
+        "closing",
+        "conditions",
+        "context",
+        "decisions",
+        "loop",
+        "patches",
+        "program",
+        "signals",
+        "timers",
+    )
+
+    def __init__(self, program: Program, context: RunContext) -> None:
+        self.program = program
+        self.context = context
+        self.closing: c.Closing | None = None
+        self.decisions = Decisions()
+        self.timers = Timers(self.decisions)
+        self.loop = loop = WorkflowLoop(self, context.run_id, self.timers)
+        self.timers.serve(loop)
+        self.activities = Activities(loop, self.decisions)
+        self.children = Family(
+            loop, self.decisions, context.run_id, context.generation, context.depth, context.max_child_depth
+        )
+        self.signals = Mailbox(loop)
+        self.conditions = Conditions(loop)
+        self.patches: dict[str, bool] = {}
+        self._main: WorkflowTask | None = None
+        self._cancelled: str | None = None
+
+    # What the engine calls.
+
+    def apply(self, event: e.Event) -> Turn:
+        """Take one live event, run until the workflow waits, return what it decided.
+
+        The first event is ``RunStarted``. Raises ``RuntimeError`` for an event after the machine has ended.
+        """
+        self._assert_open()
+        self.loop.enter()
+        try:
+            self._turn(event, None)
+        finally:
+            self.loop.leave()
+        return Turn(tuple(self.decisions.commands), self.decisions.fault, self.closing)
+
+    def replay(self, started: e.RunStarted, entries: Sequence[Entry]) -> Turn:
+        """Bring a new machine to where ``entries`` left the run; return what is outstanding.
+
+        ``entries`` is the generation's journal behind its start. If nothing but carried signals is recorded, the
+        first turn has not been committed: it is run live, and what it decides is to be committed.
+        """
+        self._assert_open()
+        self.loop.enter()
+        try:
+            live = self._replay(started, entries)
+        except DecodeError as error:
+            self.decisions.fault = Undecodable(str(error))
+            live = False
+        finally:
+            self.loop.leave()
+        self.decisions.recorded = None
+        fault = self.decisions.fault
+        if live:
+            return Turn(tuple(self.decisions.commands), fault, self.closing)
+        return Turn(() if fault or self.closing else tuple(self.outstanding()), fault, self.closing)
+
+    def discard(self) -> None:
+        """Let the workflow go: its coroutines are closed, and what their clean-up tries reaches nothing."""
+        self.loop.discard()
+
+    @property
+    def fault(self) -> Fault | None:
+        """Why the machine cannot go on, if it cannot."""
+        return self.decisions.fault
+
+    @property
+    def replaying(self) -> bool:
+        """Whether the turn under way repeats what is recorded."""
+        return self.decisions.recorded is not None
+
+    @property
+    def next_timer_us(self) -> int | None:
+        """When the earliest timer is due, in microseconds since 1970, or None without timers."""
+        return min((timer.due_us for timer in self.timers.outstanding()), default=None)
+
+    def outstanding(self) -> Iterable[c.Request]:
+        """Yield the requests that have no answer yet: what a worker that takes over has to ask for again."""
+        yield from self.activities.outstanding()
+        yield from self.timers.outstanding()
+        yield from self.children.outstanding()
+
+    def waiting_for(self) -> str:
+        """Say in words what the workflow waits for, such as ``child order-7 (order_flow); signal approve``."""
+        waits = [f"activity {request.key}" for request in self.activities.outstanding()]
+        waits += [f"child {child.key}" + (f" ({child.workflow})" if child.workflow else "") for child in self.children.awaited()]
+        waits += [f"signal {name}" for name in self.signals.awaited()]
+        waits += ["a condition"] * bool(len(self.conditions))
+        waits += [f"timer {timer.key}" for timer in self.timers.outstanding()]
+        shown = "; ".join(waits[:5])
+        return f"{shown}; and {len(waits) - 5} more" if len(waits) > 5 else shown or "nothing that can come"
+
+    # What authors' functions call.
+
+    def continue_as_new(self, given: object) -> NoReturn:
+        """End this generation and open the next with ``given``."""
+        if asyncio.current_task(self.loop) is not self._main:
+            raise WorkflowMisuse("continue_as_new() ends the run's generation: call it from the workflow's main task")
+        raise ContinueAsNew(self.program.input.encode(given, check=True))
+
+    # The turn.
+
+    def _replay(self, started: e.RunStarted, entries: Sequence[Entry]) -> bool:
+        """Replay; say whether the first turn was live."""
+        position = started.carried
+        if position > len(entries):
+            raise DecodeError("the journal's start", f"{position} carried signals announced, {len(entries)} entries found")
+        for entry in entries[:position]:
+            self._deliver(event_of_entry(entry))
+        if position == len(entries):
+            self._turn(started, None)
+            return True
+        event: e.Event = started
+        size = len(entries)
+        while True:
+            recorded: Recorded = _NOTHING
+            while position < size and (entry := entries[position]).type in DECISIONS:
+                if not recorded:
+                    recorded = {}
+                recorded[entry.type, entry.key] = entry
+                position += 1
+            self._turn(event, recorded)
+            if self.fault is not None or position == size:
+                return False
+            entry = entries[position]
+            if self.closing is not None:
+                self._unexpected(entry, f"the run ended with {type(self.closing).__name__}")
+                return False
+            event = event_of_entry(entry, self.activities.asked_for(entry.key))
+            position += 1
+
+    def _turn(self, event: e.Event, recorded: Recorded | None) -> None:
+        loop, decisions = self.loop, self.decisions
+        if event.at_us > loop.now_us:
+            loop.now_us = event.at_us
+        decisions.begin(event.at_us, recorded)
+        try:
+            self._deliver(event)
+            self._run()
+        except Unwind:
+            pass
+        if decisions.fault is not None:
+            loop.stopped = True
+            return
+        main = self._main
+        if loop.exit is not None or (main is not None and main.done()):
+            loop.stopped = True
+            self.closing = self._closing(main)
+            if recorded is None:
+                decisions.commands.append(self.closing)
+        if recorded and (entry := decisions.leftover()) is not None:
+            self._unexpected(entry, f"nothing; the workflow waits for {self.waiting_for()}")
+
+    def _deliver(self, event: e.Event) -> None:
+        match event:
+            case e.ActivityCompleted() | e.ActivityFailed():
+                self.activities.ended(event, self)
+            case e.TimerFired():
+                self.timers.fired(event, self)
+            case e.ChildCompleted() | e.ChildFailed() | e.ChildCancelled() | e.ChildStartFailed():
+                self.children.ended(event)
+            case e.SignalReceived():
+                self.signals.put(event)
+            case e.CancelRequested(reason=reason):
+                self._cancelled = reason
+                if self._main is not None:
+                    self._main.cancel()
+            case e.RunStarted():
+                self._start(event)
+            case e.ActivityStarted():
+                pass
+
+    def _start(self, event: e.RunStarted) -> None:
+        try:
+            given = self.program.input.decode(event.input)
+        except DecodeError as error:
+            self.decisions.fault = Undecodable(str(error))
+            raise Unwind from None
+        self.children.carry_deadlines(event.child_deadlines)
+        self._main = self.loop.spawn(self.program.start(given))
+
+    def _run(self) -> None:
+        """Drain the loop; wake conditions that have come true; until nothing moves."""
+        while True:
+            overrun = self.loop.drain()
+            if overrun is not None:
+                self.decisions.fault = overrun
+            if self.loop.stopped or self.decisions.fault is not None or not len(self.conditions):
+                return
+            if self._main is None or self._main.done() or not self.conditions.check():
+                return
+
+    def _closing(self, main: WorkflowTask | None) -> c.Closing:
+        if self.loop.exit is not None:
+            return c.FailRun(capture(self.loop.exit))
+        assert main is not None
+        if main.cancelled():
+            if self._cancelled is not None:
+                return c.CancelRun(self._cancelled)
+            return c.FailRun(Failure("CancelledError", "the workflow's main task was cancelled by the workflow itself"))
+        error = main.exception()
+        if isinstance(error, ContinueAsNew):
+            return c.ContinueRun(error.input, self.signals.unread(), self.children.deadlines())
+        if error is not None:
+            return c.FailRun(capture(error))
+        try:
+            return c.CompleteRun(self.program.result.encode(main.result(), check=True))
+        except EncodeError as refused:
+            return c.FailRun(capture(refused))
+
+    def _unexpected(self, entry: Entry, decided: str) -> None:
+        source = waiting_line(self._main) if self._main is not None and not self._main.done() else ""
+        words = f"{entry.type} {entry.key} {entry.payload.decode('utf-8', 'replace')[:300]}"
+        self.decisions.fault = Divergence(words, decided, entry.key, "", source)
+        self.closing = None
+
+    def _assert_open(self) -> None:
+        if self.closing is not None or self.fault is not None or self.loop.discarded:
+            raise RuntimeError(f"run {self.context.run_id!r}: this machine has ended and takes no event")

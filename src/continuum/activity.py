@@ -1,0 +1,181 @@
+"""Activities: the functions that touch the world.
+
+An activity runs at least once and is recorded exactly once. Its arguments are one JSON object by parameter name,
+with the defaults written out, so that the journal says what ran.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine
+from copy import copy
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+
+from typing_extensions import TypedDict, Unpack
+
+from continuum._core.codec import Codec
+from continuum._core.loop import running_workflow
+from continuum.errors import DefinitionError
+from continuum.policies import ActivityOptions, Duration, Retry, with_options
+from continuum.workflow import LazyCodec, check_name, hints
+
+__all__ = ["Activity", "activity"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class ActivityChanges(TypedDict, total=False):
+    """Options of a call or a definition; see ``ActivityOptions``."""
+
+    retry: Retry | None
+    start_to_close: Duration | None
+    schedule_to_close: Duration | None
+    heartbeat_timeout: Duration | None
+    queue: str | None
+    priority: int | None
+
+
+class Activity(Generic[P, R]):
+    """An activity's definition: what ``@activity`` makes of a function.
+
+    Calling it in a workflow gives a coroutine: the key is taken at the call, the activity is asked for when it is
+    first awaited, and it returns the recorded result or raises ``ActivityFailed``. Elsewhere the call is the
+    plain function's.
+    """
+
+    def __init__(self, function: Callable[..., Any], name: str, options: ActivityOptions) -> None:
+        self.function = self.__wrapped__ = function
+        self.name = name
+        self.options = options
+        self.__doc__ = function.__doc__
+        self.parameters = Parameters(function, name)
+        self.arguments: Codec[dict[str, Any]] = ArgumentsCodec(self.parameters, f"arguments of activity {name!r}")
+        self.result: Codec[R] = LazyCodec(function, "return", f"result of activity {name!r}")
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        loop = running_workflow()
+        if loop is None:
+            return cast("Coroutine[Any, Any, R]", self.function(*args, **kwargs))
+        scope = loop.scope()
+        key = scope.key(self.name)
+        given = self.arguments.encode(self.parameters.bind(args, kwargs))
+        return loop.machine.activities.run(key, scope.path, self, given, self.options)
+
+    def with_options(self, **changes: Unpack[ActivityChanges]) -> Activity[P, R]:
+        """Return this activity with other options, for a call: ``charge.with_options(retry=…)(order)``."""
+        made = copy(self)
+        made.options = with_options(f"activity {self.name!r}", self.options, changes)
+        return made
+
+    def prepare(self) -> None:
+        """Resolve all annotations now. Raises ``DefinitionError`` for one that has no JSON form."""
+        self.arguments.prepare()
+        self.result.prepare()
+
+    def __repr__(self) -> str:
+        return f"<activity {self.name}>"
+
+
+class Parameters:
+    """An activity's parameters: a call's arguments to one dict by name, and back."""
+
+    __slots__ = ("_defaults", "_function", "_name", "_positional", "_positional_only", "_signature")
+
+    def __init__(self, function: Callable[..., Any], name: str) -> None:
+        self._function = function
+        self._name = name
+        self._signature = inspect.signature(function)
+        parameters = self._signature.parameters.values()
+        for parameter in parameters:
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                raise DefinitionError(
+                    f"activity {name!r} takes *{parameter.name}: its arguments are recorded by name; use a list or dict"
+                )
+        self._defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+        self._positional_only = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
+        plain = all(p.kind is not p.KEYWORD_ONLY for p in parameters)
+        self._positional: tuple[str, ...] | None = tuple(p.name for p in parameters) if plain else None
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments by name, defaults included. Raises ``TypeError`` as the call would."""
+        if not kwargs and self._positional is not None and len(args) == len(self._positional):
+            return dict(zip(self._positional, args, strict=True))
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"activity {self._name!r}: {error}") from None
+        bound.apply_defaults()
+        return bound.arguments
+
+    def call(self, function: Callable[..., R], arguments: dict[str, Any]) -> R:
+        """Call ``function`` with arguments that were recorded by name."""
+        if not self._positional_only:
+            return function(**arguments)
+        named = dict(arguments)
+        return function(*(named.pop(name) for name in self._positional_only), **named)
+
+    def annotation(self) -> Any:
+        """Return the ``TypedDict`` of all parameters; one with a default may be missing in an older record."""
+        types = hints(self._function, f"arguments of activity {self._name!r}")
+        return TypedDict(f"{self._name}_arguments", {name: types.get(name, Any) for name in self._signature.parameters})  # type: ignore[operator]  # made from data
+
+    def complete(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return ``arguments`` with the defaults of those that a record made by older code lacks."""
+        return {**self._defaults, **arguments}
+
+
+class ArgumentsCodec(Codec[dict[str, Any]]):
+    """The codec of an activity's arguments."""
+
+    __slots__ = ("_parameters",)
+
+    def __init__(self, parameters: Parameters, what: str) -> None:
+        super().__init__(None, what)
+        self._parameters = parameters
+
+    def prepare(self) -> Any:
+        if self._adapter is None:
+            self._annotation = self._parameters.annotation()
+        return super().prepare()
+
+
+@overload
+def activity(function: Callable[P, Coroutine[Any, Any, R]], /) -> Activity[P, R]: ...
+@overload
+def activity(function: Callable[P, R], /) -> Activity[P, R]: ...
+@overload
+def activity(*, name: str | None = None, **options: Unpack[ActivityChanges]) -> _ActivityDecorator: ...
+def activity(function: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
+    """Make an activity of a function, ``async`` or plain; a plain one runs in a thread.
+
+    ``name`` is what the journal calls it (default: the function's name); see ``ActivityOptions`` for the rest.
+
+    >>> @activity(retry=Retry(max_attempts=5))
+    ... async def charge(order_id: str, cents: int) -> str:
+    ...     return f"{order_id}: {cents}"
+    >>> charge
+    <activity charge>
+    """
+    decorator = _ActivityDecorator(name, with_options("@activity", ActivityOptions(), options))
+    return decorator if function is None else decorator(function)
+
+
+class _ActivityDecorator:
+    __slots__ = ("_name", "_options")
+
+    def __init__(self, name: str | None, options: ActivityOptions) -> None:
+        self._name = name
+        self._options = options
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Activity[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Activity[P, R]: ...
+    def __call__(self, function: Any, /) -> Any:
+        name = check_name("activity", function, self._name)
+        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+            raise DefinitionError(f"activity {name!r} must not yield; return one result")
+        if isinstance(function, type):
+            raise DefinitionError(f"activity {name!r} must be a function: got a class")
+        return Activity(function, name, self._options)

@@ -1,0 +1,230 @@
+"""Every error that Continuum raises on purpose, in one tree, named by who would catch it.
+
+    ContinuumError
+    ├── NotDeterministic(RuntimeError)  the author: workflow code used a clock, a thread, a socket …
+    ├── WorkflowMisuse(RuntimeError)    the author: a Continuum function called where it cannot work
+    ├── DefinitionError(TypeError)      the author: a definition that cannot become a workflow or activity
+    ├── InvalidId(ValueError)           the caller: an id that cannot be used
+    ├── EncodeError(TypeError)          the caller: a value that does not fit its annotation or JSON
+    ├── DecodeError(ValueError)         the caller: JSON that does not fit the annotation that reads it
+    ├── NonDeterminismError             the author: the code no longer takes the decisions that were recorded
+    ├── DuplicateChildId                the author: one key for two different children
+    ├── ChildDepthExceeded              the author: a tree deeper than ``max_child_depth``
+    └── RemoteError                     an exception that happened elsewhere, as it was recorded
+        ├── ActivityFailed
+        │   └── ActivityTimedOut(TimeoutError)
+        ├── SideEffectFailed
+        ├── ChildFailed
+        │   └── ChildTimedOut(TimeoutError)
+        └── ChildCancelled
+
+The rule: what a caller may want to know stands in attributes; nobody has to parse a message. Trouble of the
+engine itself (a lost lease, a divergence, the database) is never raised as an ``Exception`` into workflow code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "ActivityFailed",
+    "ActivityTimedOut",
+    "ChildCancelled",
+    "ChildDepthExceeded",
+    "ChildFailed",
+    "ChildTimedOut",
+    "ContinuumError",
+    "DecodeError",
+    "DefinitionError",
+    "DuplicateChildId",
+    "EncodeError",
+    "Failure",
+    "InvalidId",
+    "NonDeterminismError",
+    "NotDeterministic",
+    "RemoteError",
+    "SideEffectFailed",
+    "WorkflowMisuse",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An exception as it is recorded: everything about it that survives encoding.
+
+    ``type`` is the class name without its module, so that a journal does not break when a class moves.
+    ``traceback`` is text for people. ``cause`` is the exception it was raised from (or during), ``parts`` are
+    the members of an exception group. ``timed_out`` marks a failure that the engine made because time was up.
+    """
+
+    type: str
+    message: str
+    traceback: str = ""
+    cause: Failure | None = None
+    parts: tuple[Failure, ...] = ()
+    timed_out: bool = False
+
+    def chain(self) -> Iterator[Failure]:
+        """Yield this failure, then its cause, and so on to the first one."""
+        failure: Failure | None = self
+        while failure is not None:
+            yield failure
+            failure = failure.cause
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}" if self.message else self.type
+
+
+class ContinuumError(Exception):
+    """The root of all errors that Continuum raises."""
+
+
+class NotDeterministic(ContinuumError, RuntimeError):
+    """Workflow code reached for something a replay cannot repeat.
+
+    Raised at decoration where the source shows it, else at the call. ``what`` names the call, ``instead`` the
+    way out.
+    """
+
+    def __init__(self, what: str, instead: str, where: str = "") -> None:
+        super().__init__(f"{where + ': ' if where else ''}a workflow must not use {what}; {instead}")
+        self.what = what
+        self.instead = instead
+        self.where = where
+
+
+class WorkflowMisuse(ContinuumError, RuntimeError):
+    """A Continuum function was called where it cannot work: outside a workflow, or in another thread."""
+
+
+class DefinitionError(ContinuumError, TypeError):
+    """A function cannot become a workflow or an activity as it stands."""
+
+
+class InvalidId(ContinuumError, ValueError):
+    """An id is empty, too long or holds a character that ids do not have."""
+
+
+class EncodeError(ContinuumError, TypeError):
+    """A value does not fit its annotation, or JSON cannot hold it. ``field`` is the path inside the value."""
+
+    def __init__(self, what: str, problem: str, field: str = "") -> None:
+        super().__init__(f"{what}{' at ' + field if field else ''}: {problem}")
+        self.what = what
+        self.field = field
+        self.problem = problem
+
+
+class DecodeError(ContinuumError, ValueError):
+    """Recorded JSON does not fit the annotation that reads it. ``field`` is the path inside the value."""
+
+    def __init__(self, what: str, problem: str, field: str = "") -> None:
+        super().__init__(f"{what}{' at ' + field if field else ''}: {problem}")
+        self.what = what
+        self.field = field
+        self.problem = problem
+
+
+class NonDeterminismError(ContinuumError):
+    """The code no longer takes the decisions its journal records. Never raised into workflow code.
+
+    ``recorded`` and ``decided`` are the two sides; ``key``, ``task_path`` and ``source`` say where.
+    """
+
+    def __init__(
+        self, *, recorded: str, decided: str, key: str = "", task_path: str = "", source: str = ""
+    ) -> None:
+        where = f"task path {task_path or 'main'}" + (f", {source}" if source else "")
+        super().__init__(f"recorded: {recorded}; decided: {decided} ({where})")
+        self.recorded = recorded
+        self.decided = decided
+        self.key = key
+        self.task_path = task_path
+        self.source = source
+
+
+class DuplicateChildId(ContinuumError, ValueError):
+    """A key already names a child of this run that has another workflow or another input."""
+
+
+class ChildDepthExceeded(ContinuumError, RuntimeError):
+    """A child would lie deeper than ``max_child_depth`` below its root."""
+
+
+class RemoteError(ContinuumError):
+    """An exception that happened elsewhere (in an activity, in another run), as it was recorded.
+
+    ``type``, ``message`` and ``traceback`` are those of the original; ``failure`` has all of it. Its recorded
+    cause is ``__cause__``, so a printed traceback shows the whole chain.
+    """
+
+    def __init__(self, failure: Failure, text: str | None = None) -> None:
+        super().__init__(text if text is not None else str(failure))
+        self.failure = failure
+
+    @property
+    def type(self) -> str:
+        """Name of the original exception's class, without its module."""
+        return self.failure.type
+
+    @property
+    def message(self) -> str:
+        """The original exception's text."""
+        return self.failure.message
+
+    @property
+    def traceback(self) -> str:
+        """The original traceback as text."""
+        return self.failure.traceback
+
+    @property
+    def root_cause(self) -> Failure:
+        """The last failure of the chain: what went wrong first."""
+        *_, last = self.failure.chain()
+        return last
+
+
+class ActivityFailed(RemoteError):
+    """An activity failed for good: its retries are used up, or the error is not retryable."""
+
+    def __init__(self, activity: str, failure: Failure) -> None:
+        super().__init__(failure, f"activity {activity!r} failed: {failure}")
+        self.activity = activity
+
+
+class ActivityTimedOut(ActivityFailed, TimeoutError):
+    """An activity's last attempt ran out of time."""
+
+
+class SideEffectFailed(RemoteError):
+    """The function given to ``side_effect`` raised."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure, f"side effect failed: {failure}")
+
+
+class ChildFailed(RemoteError):
+    """A child run failed."""
+
+    def __init__(self, child_run_id: str, workflow: str, failure: Failure) -> None:
+        super().__init__(failure, f"child {child_run_id!r} ({workflow}) failed: {failure}")
+        self.child_run_id = child_run_id
+        self.workflow = workflow
+
+
+class ChildTimedOut(ChildFailed, TimeoutError):
+    """A child's ``timeout=`` passed before it ended; the child is cancelled."""
+
+
+class ChildCancelled(RemoteError):
+    """A child run was cancelled."""
+
+    def __init__(self, child_run_id: str, workflow: str, reason: str) -> None:
+        super().__init__(Failure("Cancelled", reason), f"child {child_run_id!r} ({workflow}) was cancelled: {reason}")
+        self.child_run_id = child_run_id
+        self.workflow = workflow
+        self.reason = reason

@@ -1,0 +1,127 @@
+"""Options that authors and applications set: plain frozen values, checked when they are made.
+
+Durations are ``timedelta`` or a number of seconds, and are held as ``timedelta``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import timedelta
+from typing import Any, Literal, TypeAlias, TypeVar
+
+__all__ = ["ActivityOptions", "ChildOptions", "Duration", "ParentClose", "Retry", "duration", "refuse_unknown"]
+
+Duration: TypeAlias = timedelta | float
+ParentClose: TypeAlias = Literal["abandon", "cancel"]
+_Options = TypeVar("_Options", "ActivityOptions", "ChildOptions")
+
+
+def duration(name: str, value: Duration) -> timedelta:
+    """Return ``value`` as a ``timedelta``; a number counts seconds. Raises ``ValueError`` below zero or for NaN."""
+    seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
+    if math.isnan(seconds) or seconds < 0:
+        raise ValueError(f"{name} must not be negative: got {value!r}")
+    if isinstance(value, timedelta):
+        return value
+    try:
+        return timedelta(seconds=seconds)
+    except OverflowError:
+        raise ValueError(f"{name} must be finite: got {value!r}") from None
+
+
+def refuse_unknown(where: str, unknown: Iterable[str], known: Iterable[str]) -> None:
+    """Raise ``TypeError`` for the first of ``unknown``, with the nearest name in ``known``."""
+    options = sorted(known)
+    for name in unknown:
+        near = difflib.get_close_matches(name, options, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"options are: {', '.join(options)}"
+        raise TypeError(f"{where} has no option {name!r}; {hint}")
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """When and how often a failed attempt is made again.
+
+    ``max_attempts`` counts the first one. The wait after attempt *n* is ``initial * backoff ** (n - 1)``, at
+    most ``max_interval``, spread by ± ``jitter`` of itself. Errors whose class name is in ``non_retryable`` (or
+    that derive from a class given there) fail at once.
+
+    >>> Retry(max_attempts=5, initial=0.5).max_attempts
+    5
+    """
+
+    max_attempts: int = 1
+    initial: Duration = timedelta(seconds=1)
+    backoff: float = 2.0
+    max_interval: Duration = timedelta(seconds=60)
+    jitter: float = 0.1
+    non_retryable: tuple[str | type[BaseException], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.max_attempts < 1:
+            raise ValueError(f"Retry.max_attempts counts the first attempt, so it is at least 1: got {self.max_attempts}")
+        if not self.backoff >= 1:
+            raise ValueError(f"Retry.backoff is a factor of at least 1: got {self.backoff}")
+        if not 0 <= self.jitter <= 1:
+            raise ValueError(f"Retry.jitter is a share between 0 and 1: got {self.jitter}")
+        object.__setattr__(self, "initial", duration("Retry.initial", self.initial))
+        object.__setattr__(self, "max_interval", duration("Retry.max_interval", self.max_interval))
+        names = tuple(kind if isinstance(kind, str) else kind.__name__ for kind in self.non_retryable)
+        object.__setattr__(self, "non_retryable", names)
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityOptions:
+    """How an activity is run. What is None is taken from the definition, then the worker, then the default.
+
+    ``start_to_close`` bounds one attempt, ``schedule_to_close`` all attempts and the waits between them,
+    ``heartbeat_timeout`` the silence of a running attempt. ``queue`` names the queue that runs it; without one
+    the worker that holds the run does. Higher ``priority`` is taken from a queue first.
+    """
+
+    retry: Retry | None = None
+    start_to_close: Duration | None = None
+    schedule_to_close: Duration | None = None
+    heartbeat_timeout: Duration | None = None
+    queue: str | None = None
+    priority: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("start_to_close", "schedule_to_close", "heartbeat_timeout"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, duration(name, value))
+
+
+@dataclass(frozen=True, slots=True)
+class ChildOptions:
+    """What a parent asks for one child beside its input.
+
+    ``on_parent_close`` says what happens to the child when the parent ends first. ``timeout`` is the child's
+    whole life, retries and generations included. ``retry`` starts a failed child anew as its next generation.
+    ``attributes`` are added to those inherited from the parent. Higher ``priority`` is claimed first.
+    """
+
+    on_parent_close: ParentClose = "abandon"
+    timeout: Duration | None = None
+    retry: Retry | None = None
+    attributes: Mapping[str, Any] | None = None
+    priority: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.on_parent_close not in ("abandon", "cancel"):
+            raise ValueError(f"on_parent_close is 'abandon' or 'cancel': got {self.on_parent_close!r}")
+        if self.timeout is not None:
+            object.__setattr__(self, "timeout", duration("timeout", self.timeout))
+
+
+def with_options(where: str, options: _Options, changes: Mapping[str, Any]) -> _Options:
+    """Return ``options`` with ``changes`` applied; an unknown name raises ``TypeError`` with the nearest one."""
+    if not changes:
+        return options
+    known = {field.name for field in fields(options)}
+    refuse_unknown(where, (name for name in changes if name not in known), known)
+    return replace(options, **changes)

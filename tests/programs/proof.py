@@ -1,0 +1,64 @@
+"""Histories in a file, and their replay in another process, hash seed and Python.
+
+    python -m tests.programs.proof record FILE COUNT [FIRST]
+    python -m tests.programs.proof verify FILE
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from continuum._core.entries import Entry
+from tests.programs.driver import History, Mismatch, record, verify
+from tests.programs.planted import PLANTED
+
+
+def write(path: Path, histories: Iterable[History]) -> int:
+    """Write one history a line; return how many."""
+    count = 0
+    with path.open("w", encoding="utf-8") as lines:
+        for history in histories:
+            rows = [[entry.type, entry.key, entry.at_us, entry.payload.decode()] for entry in history.entries]
+            line = [history.seed, history.tree, rows, history.turns, history.ended]
+            lines.write(json.dumps(line) + "\n")
+            count += 1
+    return count
+
+
+def read(path: Path) -> Iterator[History]:
+    """Yield what ``write`` wrote."""
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            seed, tree, rows, turns, ended = json.loads(line)
+            entries = [Entry(type_, key, at_us, payload.encode()) for type_, key, at_us, payload in rows]
+            yield History(seed, tree, entries, turns, ended)
+
+
+def main(arguments: list[str]) -> int:
+    """Record or verify; print a count and the first mismatches; exit 1 if there were any."""
+    if plant := os.environ.get("CONTINUUM_PLANT"):
+        PLANTED[plant]()
+    command, path = arguments[0], Path(arguments[1])
+    if command == "record":
+        count, first = int(arguments[2]), int(arguments[3]) if len(arguments) > 3 else 0
+        print(f"recorded {write(path, (record(seed, restarts=False) for seed in range(first, first + count)))}")
+        return 0
+    total, bad = 0, 0
+    for history in read(path):
+        total += 1
+        try:
+            verify(history)
+        except Exception as mismatch:
+            bad += 1
+            if bad <= 3:
+                print(f"seed {history.seed}: {mismatch!r}" if not isinstance(mismatch, Mismatch) else mismatch)
+    print(f"verified {total}, {bad} differ, on {sys.version.split()[0]}")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
