@@ -1,6 +1,7 @@
 """Many children at once: ours, and asyncio's own functions over refs."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -110,10 +111,27 @@ def test_the_first_failure_in_journal_order_is_raised_at_once_and_the_others_go_
 
     run = Run(flow)
     run.child_failed("p2", ValueError("no"))
-    assert (run.commands, run.machine.waiting_for()) == ((), "child p0 (part)")
+    assert run.commands == ()
     run.child_failed("p1", ValueError("nor I"))
     run.restart().child_completed("p0", "r0")
     assert run.result == ["run-1/p2", "r0"]
+
+
+def test_a_run_says_that_it_waits_only_for_what_it_still_awaits() -> None:
+    @workflow
+    async def flow() -> str:
+        refs = start(2)
+        try:
+            async with asyncio.timeout(5):
+                await await_children(refs)
+        except TimeoutError:
+            pass
+        return await refs[0]
+
+    run = Run(flow)
+    assert run.machine.waiting_for() == "child p0 (part); child p1 (part); timer timer-1"
+    run.fired()
+    assert run.machine.waiting_for() == "child p0 (part)"
 
 
 def test_return_exceptions_waits_for_all_and_puts_errors_in_the_list() -> None:
@@ -257,7 +275,7 @@ def test_two_tasks_share_one_as_completed() -> None:
 
     run = Run(flow)
     for number in (2, 1, 0):
-        run.child_completed(f"p{number}")
+        run.child_completed(f"p{number}", f"r{number}")
     assert run.result == ["run-1/p0", "run-1/p1", "run-1/p2"]
 
 
@@ -313,11 +331,14 @@ def test_a_failing_child_in_a_task_group_cancels_its_siblings() -> None:
     assert run.result == ["run-1/p1"]
 
 
+def one_by_one(refs: list[ChildRef[str]]) -> list[Any]:
+    return list(asyncio.as_completed(refs))
+
+
 def test_asyncio_as_completed_is_refused_in_favour_of_ours() -> None:
     @workflow
     async def flow() -> list[str]:
-        refs = start(2)
-        return [await end for end in asyncio.as_completed(list(map(await_child, refs)))]
+        return [await end for end in one_by_one(start(2))]
 
     failure = Run(flow).failure
     assert failure.type == "NotDeterministic"
@@ -357,6 +378,6 @@ def test_a_done_callback_is_called_once_and_can_be_dropped() -> None:
         return [*called, *map(str, counts)]
 
     run = Run(flow)
-    run.child_completed("p1")
-    run.child_completed("p0")
+    run.child_completed("p1", "r1")
+    run.child_completed("p0", "r0")
     assert run.result == ["run-1/p0", "afterwards", "1", "0"]

@@ -43,11 +43,11 @@ def global_count() -> None:
     """Keys counted for the process instead of the task."""
     counts: dict[str, int] = {}
 
-    def count(self: Scope, name: str) -> int:
+    def key(self: Scope, name: str) -> str:
         counts[name] = counts.get(name, 0) + 1
-        return counts[name]
+        return f"{self.path}{name}-{counts[name]}"
 
-    Scope.count = count  # type: ignore[method-assign]
+    Scope.key = key  # type: ignore[method-assign]
 
 
 def lost_time() -> None:

@@ -2,7 +2,7 @@
 """The types of definitions and of their plain calls. Read by mypy and pyright, never run.
 
 Each file of this folder says with ``assert_type`` what an author's editor must know, and with an ignore what
-it must refuse. Both checkers report an ignore that is not needed: a refusal that went missing fails the check.
+it must refuse. Both checkers report an ignore that is not needed, so a refusal that went missing fails.
 """
 
 from collections.abc import Callable, Coroutine

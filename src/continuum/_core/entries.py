@@ -34,14 +34,15 @@ DECISIONS = frozenset(
     {"child_started", "child_refused", "child_cancel_requested", "signal_sent", "side_effect_recorded", "patch_applied"}
 )
 _SIGNAL = b'{"payload":'
-_RESULT = b'{"result":'
+_CHILD_RESULT = b'{"result":'
+RESULT = b',"result":'  # stands before the answer of an activity
 
 
 def entry_of_event(event: e.Event) -> Entry:
     """Return the entry that records ``event``."""
     match event:
         case e.ActivityCompleted(at, key, name, given, result):
-            payload = b'%b,"result":%b}' % (activity_prefix(name, given), result)
+            payload = b"%b%b%b}" % (activity_prefix(name, given), RESULT, result)
             return Entry("activity_completed", key, at, payload)
         case e.ActivityFailed(at, key, name, given, failure):
             payload = b'%b,"error":%b}' % (activity_prefix(name, given), encode_failure(failure))
@@ -51,7 +52,7 @@ def entry_of_event(event: e.Event) -> Entry:
         case e.TimerFired(at, key):
             return Entry("timer_fired", key, at, b"{}")
         case e.ChildCompleted(at, key, result):
-            return Entry("child_completed", key, at, b"%b%b}" % (_RESULT, result))
+            return Entry("child_completed", key, at, b"%b%b}" % (_CHILD_RESULT, result))
         case e.ChildFailed(at, key, failure):
             return Entry("child_failed", key, at, b'{"error":%b}' % encode_failure(failure))
         case e.ChildCancelled(at, key, reason):
@@ -102,16 +103,12 @@ def _quoted(name: str) -> bytes:
     return to_json(name)
 
 
-def event_of_entry(entry: Entry, decided: c.RunActivity | None = None) -> e.Event:
-    """Return the event that ``entry`` records. Raises ``DecodeError`` if it records none.
-
-    ``decided`` is the activity that the workflow has asked for under this key: if the entry repeats it to the
-    letter, the answer is cut out without parsing.
-    """
+def event_of_entry(entry: Entry) -> e.Event:
+    """Return the event that ``entry`` records. Raises ``DecodeError`` if it records none."""
     reader = _READERS.get(entry.type)
     if reader is None:
         raise DecodeError(f"journal entry {entry.type!r}", "no event of this release has that name")
-    return reader(entry, decided)
+    return reader(entry)
 
 
 def fields_of(entry: Entry) -> dict[str, Any]:
@@ -137,61 +134,56 @@ def _label(entry: Entry) -> str:
     return f"journal entry {entry.type} {entry.key}".rstrip()
 
 
-def _activity_completed(entry: Entry, decided: c.RunActivity | None) -> e.Event:
-    if decided is not None:
-        payload, prefix = entry.payload, activity_prefix(decided.name, decided.input) + b',"result":'
-        if payload.startswith(prefix):
-            result = payload[len(prefix) : -1]
-            return e.ActivityCompleted(entry.at_us, entry.key, decided.name, decided.input, result)
+def _activity_completed(entry: Entry) -> e.Event:
     fields = _require(entry, "name", "input", "result")
     given, result = to_json(fields["input"]), to_json(fields["result"])
     return e.ActivityCompleted(entry.at_us, entry.key, str(fields["name"]), given, result)
 
 
-def _activity_failed(entry: Entry, _: c.RunActivity | None) -> e.Event:
+def _activity_failed(entry: Entry) -> e.Event:
     fields = _require(entry, "name", "input", "error")
     failure = decode_failure(to_json(fields["error"]))
     return e.ActivityFailed(entry.at_us, entry.key, str(fields["name"]), to_json(fields["input"]), failure)
 
 
-def _activity_started(entry: Entry, _: c.RunActivity | None) -> e.Event:
+def _activity_started(entry: Entry) -> e.Event:
     return e.ActivityStarted(entry.at_us, entry.key, int(fields_of(entry).get("attempt", 1)))
 
 
-def _timer_fired(entry: Entry, _: c.RunActivity | None) -> e.Event:
+def _timer_fired(entry: Entry) -> e.Event:
     return e.TimerFired(entry.at_us, entry.key)
 
 
-def _child_completed(entry: Entry, _: c.RunActivity | None) -> e.Event:
+def _child_completed(entry: Entry) -> e.Event:
     payload = entry.payload
-    result = payload[len(_RESULT) : -1] if payload.startswith(_RESULT) else value_in(entry, "result")
+    result = payload[len(_CHILD_RESULT) : -1] if payload.startswith(_CHILD_RESULT) else value_in(entry, "result")
     return e.ChildCompleted(entry.at_us, entry.key, result)
 
 
-def _child_failed(entry: Entry, _: c.RunActivity | None) -> e.Event:
+def _child_failed(entry: Entry) -> e.Event:
     return e.ChildFailed(entry.at_us, entry.key, decode_failure(value_in(entry, "error")))
 
 
-def _child_cancelled(entry: Entry, _: c.RunActivity | None) -> e.Event:
+def _child_cancelled(entry: Entry) -> e.Event:
     return e.ChildCancelled(entry.at_us, entry.key, str(fields_of(entry).get("reason", "")))
 
 
-def _child_start_failed(entry: Entry, _: c.RunActivity | None) -> e.Event:
+def _child_start_failed(entry: Entry) -> e.Event:
     return e.ChildStartFailed(entry.at_us, entry.key, str(fields_of(entry).get("message", "")))
 
 
-def _signal_received(entry: Entry, _: c.RunActivity | None) -> e.Event:
+def _signal_received(entry: Entry) -> e.Event:
     if entry.payload.startswith(_SIGNAL):
         return e.SignalReceived(entry.at_us, entry.key, entry.payload[len(_SIGNAL) : -1])
     fields = _require(entry, "payload")
     return e.SignalReceived(entry.at_us, entry.key, to_json(fields["payload"]), fields.get("delivery_id"))
 
 
-def _cancel_requested(entry: Entry, _: c.RunActivity | None) -> e.Event:
+def _cancel_requested(entry: Entry) -> e.Event:
     return e.CancelRequested(entry.at_us, str(fields_of(entry).get("reason", "")))
 
 
-def _run_started(entry: Entry, _: c.RunActivity | None) -> e.Event:
+def _run_started(entry: Entry) -> e.Event:
     fields = _require(entry, "input")
     deadlines = tuple((str(key), int(at)) for key, at in fields.get("child_deadlines", {}).items())
     return e.RunStarted(entry.at_us, to_json(fields["input"]), int(fields.get("carried", 0)), deadlines)
@@ -205,7 +197,7 @@ def _require(entry: Entry, *names: str) -> dict[str, Any]:
     return fields
 
 
-_READERS: dict[str, Callable[[Entry, c.RunActivity | None], e.Event]] = {
+_READERS: dict[str, Callable[[Entry], e.Event]] = {
     "activity_completed": _activity_completed,
     "activity_failed": _activity_failed,
     "activity_started": _activity_started,

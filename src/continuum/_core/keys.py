@@ -35,15 +35,11 @@ class Scope:
 
     def key(self, name: str) -> str:
         """Return the key of this task's next operation called ``name``, such as ``t2.charge-1``."""
-        return f"{self.path}{name}-{self.count(name)}"
-
-    def count(self, name: str) -> int:
-        """Count one more operation called ``name`` and return its ordinal, from 1."""
         counts = self._counts
         if counts is None:
             counts = self._counts = {}
         counts[name] = ordinal = counts.get(name, 0) + 1
-        return ordinal
+        return f"{self.path}{name}-{ordinal}"
 
 
 def check_child_key(key: object) -> str:

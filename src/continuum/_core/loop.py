@@ -51,13 +51,11 @@ class WorkflowTask(asyncio.Task[Any]):
 
 
 class WorkflowFuture(asyncio.Future[Any]):
-    """A future that hashes by its number."""
+    """A future that hashes by its number, which the loop sets: an ``__init__`` would be run by every await."""
 
     __slots__ = ("identity",)
 
-    def __init__(self, *, loop: WorkflowLoop) -> None:
-        self.identity = loop.next_number()
-        super().__init__(loop=loop)
+    identity: int
 
     def __hash__(self) -> int:
         return self.identity
@@ -201,7 +199,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         task = asyncio.current_task(self)
         if task is None:
             raise WorkflowMisuse("this was called from a bare callback; call it from a task of the workflow")
-        return cast("WorkflowTask", task).scope
+        return task.scope  # type: ignore[no-any-return,attr-defined]  # all tasks of this loop are WorkflowTasks
 
     def pending_tasks(self) -> list[WorkflowTask]:
         """Return the tasks that have not ended, oldest first."""
@@ -243,7 +241,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def create_future(self) -> asyncio.Future[Any]:
         if self.discarded:
             raise Unwind
-        return WorkflowFuture(loop=self)
+        future = WorkflowFuture(loop=self)
+        self._number = future.identity = self._number + 1
+        return future
 
     def create_task(  # type: ignore[override]  # also takes any awaitable, such as a ChildRef
         self, coro: Any, *, name: object = None, context: Context | None = None, **options: Any
@@ -267,8 +267,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         if not self.discarded:
             self.unhandled.append(context)
 
-    def get_debug(self) -> bool:
-        return False
+    get_debug = staticmethod(bool)  # False without a Python call: every future and task asks
 
     def is_running(self) -> bool:
         return self.in_turn

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from continuum._core import commands as c
 from continuum._core import events as e
@@ -34,6 +34,7 @@ from continuum.errors import DecodeError, EncodeError, Failure, WorkflowMisuse
 
 MAX_CHILD_DEPTH = 10
 _NOTHING: Recorded = {}
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ class Machine:
         self._assert_open()
         self.loop.enter()
         try:
-            self._turn(event, None)
+            self._turn(event.at_us, None, self._deliver, event)
         finally:
             self.loop.leave()
         return Turn(tuple(self.decisions.commands), self.decisions.fault, self.closing)
@@ -187,7 +188,7 @@ class Machine:
         waits = [f"activity {request.key}" for request in self.activities.outstanding()]
         waits += [f"child {child.key}" + (f" ({child.workflow})" if child.workflow else "") for child in self.children.awaited()]
         waits += [f"signal {name}" for name in self.signals.awaited()]
-        waits += ["a condition"] * bool(len(self.conditions))
+        waits += ["a condition"] * bool(self.conditions.waiting)
         waits += [f"timer {timer.key}" for timer in self.timers.outstanding()]
         shown = "; ".join(waits[:5])
         return f"{shown}; and {len(waits) - 5} more" if len(waits) > 5 else shown or "nothing that can come"
@@ -204,40 +205,34 @@ class Machine:
 
     def _replay(self, started: e.RunStarted, entries: Sequence[Entry]) -> bool:
         """Replay; say whether the first turn was live."""
-        position = started.carried
-        if position > len(entries):
-            raise DecodeError("the journal's start", f"{position} carried signals announced, {len(entries)} entries found")
+        position, size = started.carried, len(entries)
+        if position > size:
+            raise DecodeError("the journal's start", f"{position} carried signals announced, {size} entries found")
         for entry in entries[:position]:
             self._deliver(event_of_entry(entry))
-        if position == len(entries):
-            self._turn(started, None)
+        if position == size:
+            self._turn(started.at_us, None, self._deliver, started)
             return True
-        event: e.Event = started
-        size = len(entries)
-        while True:
-            recorded: Recorded = _NOTHING
-            while position < size and (entry := entries[position]).type in DECISIONS:
-                if not recorded:
-                    recorded = {}
-                recorded[entry.type, entry.key] = entry
-                position += 1
-            self._turn(event, recorded)
-            if self.fault is not None or position == size:
-                return False
+        recorded, position = _decisions(entries, position)
+        self._turn(started.at_us, recorded, self._deliver, started)
+        decisions = self.decisions
+        while position < size and decisions.fault is None:
             entry = entries[position]
             if self.closing is not None:
                 self._unexpected(entry, f"the run ended with {type(self.closing).__name__}")
-                return False
-            event = event_of_entry(entry, self.activities.asked_for(entry.key))
-            position += 1
+                break
+            recorded, position = _decisions(entries, position + 1)
+            self._turn(entry.at_us, recorded, self._deliver_again, entry)
+        return False
 
-    def _turn(self, event: e.Event, recorded: Recorded | None) -> None:
+    def _turn(self, at_us: int, recorded: Recorded | None, deliver: Callable[[_T], None], what: _T) -> None:
+        """Deliver one event and run until the workflow waits; ``recorded`` is what it decided then, if it did."""
         loop, decisions = self.loop, self.decisions
-        if event.at_us > loop.now_us:
-            loop.now_us = event.at_us
-        decisions.begin(event.at_us, recorded)
+        if at_us > loop.now_us:
+            loop.now_us = at_us
+        decisions.begin(at_us, recorded)
         try:
-            self._deliver(event)
+            deliver(what)
             self._run()
         except Unwind:
             pass
@@ -252,6 +247,10 @@ class Machine:
                 decisions.commands.append(self.closing)
         if recorded and (entry := decisions.leftover()) is not None:
             self._unexpected(entry, f"nothing; the workflow waits for {self.waiting_for()}")
+
+    def _deliver_again(self, entry: Entry) -> None:
+        if entry.type != "activity_completed" or not self.activities.repeat(entry):
+            self._deliver(event_of_entry(entry))
 
     def _deliver(self, event: e.Event) -> None:
         match event:
@@ -283,11 +282,12 @@ class Machine:
 
     def _run(self) -> None:
         """Drain the loop; wake conditions that have come true; until nothing moves."""
+        loop, decisions = self.loop, self.decisions
         while True:
-            overrun = self.loop.drain()
+            overrun = loop.drain()
             if overrun is not None:
-                self.decisions.fault = overrun
-            if self.loop.stopped or self.decisions.fault is not None or not len(self.conditions):
+                decisions.fault = overrun
+            if not self.conditions.waiting or loop.stopped or decisions.fault is not None:
                 return
             if self._main is None or self._main.done() or not self.conditions.check():
                 return
@@ -319,3 +319,14 @@ class Machine:
     def _assert_open(self) -> None:
         if self.closing is not None or self.fault is not None or self.loop.discarded:
             raise RuntimeError(f"run {self.context.run_id!r}: this machine has ended and takes no event")
+
+
+def _decisions(entries: Sequence[Entry], position: int) -> tuple[Recorded, int]:
+    """Return the decisions recorded from ``position`` on, up to the next event, and where that is."""
+    if position == len(entries) or entries[position].type not in DECISIONS:
+        return _NOTHING, position
+    recorded: Recorded = {}
+    while position < len(entries) and (entry := entries[position]).type in DECISIONS:
+        recorded[entry.type, entry.key] = entry
+        position += 1
+    return recorded, position

@@ -75,27 +75,27 @@ def _order(pair: tuple[int, e.SignalReceived]) -> int:
 class Conditions:
     """Predicates over the workflow's own state, looked at whenever a turn comes to rest."""
 
-    __slots__ = ("_loop", "_waiting")
+    __slots__ = ("_loop", "waiting")
 
     def __init__(self, loop: WorkflowLoop) -> None:
         self._loop = loop
-        self._waiting: dict[asyncio.Future[None], Callable[[], object]] = {}
+        self.waiting: dict[asyncio.Future[None], Callable[[], object]] = {}
 
     async def wait(self, predicate: Callable[[], object]) -> None:
         """Wait until ``predicate()`` is true. What it raises is raised here."""
         if predicate():
             return
         future = self._loop.create_future()
-        self._waiting[future] = predicate
+        self.waiting[future] = predicate
         try:
             await future
         finally:
-            self._waiting.pop(future, None)
+            self.waiting.pop(future, None)
 
     def check(self) -> bool:
         """Wake those whose predicate has become true; say whether there were any."""
         woken = False
-        for future, predicate in list(self._waiting.items()):
+        for future, predicate in list(self.waiting.items()):
             if future.done():
                 continue
             try:
@@ -106,6 +106,3 @@ class Conditions:
                 future.set_exception(error)
             woken = True
         return woken
-
-    def __len__(self) -> int:
-        return len(self._waiting)

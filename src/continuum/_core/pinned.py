@@ -27,7 +27,6 @@ from typing import Any, TypeVar, cast
 __all__ = ["Task", "enter", "leave"]
 
 _T = TypeVar("_T")
-
 _tasks_namespace = tasks.__dict__
 
 
@@ -38,7 +37,6 @@ def _in_workflow(loop: object) -> bool:
 # The two swaps. No lock: the interpreter lets another thread or a signal handler in at a call, at the entry
 # of a function and at a backward jump. Past their entry there is none in these two, hence lines and no loop.
 # ``test_turns_of_many_threads_are_all_pinned``.
-
 _turns = 0
 _code_differs = sys.version_info < (3, 13)
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from continuum._core import commands as c
 from continuum._core import events as e
 from continuum._core.codec import Codec
 from continuum._core.decisions import Decisions
-from continuum._core.entries import entry_of_event
+from continuum._core.entries import RESULT, Entry, activity_prefix, entry_of_event
 from continuum._core.failure import activity_error
 from continuum._core.faults import Undecodable, Unwind
 from continuum._core.loop import TimerHandle, WorkflowLoop
@@ -42,16 +42,13 @@ class Waiting(Protocol):
     def waiting_for(self) -> str: ...
 
 
-class _Asked:
-    __slots__ = ("command", "future", "path", "program")
-
-    def __init__(
-        self, command: c.RunActivity, program: ActivityProgram, future: asyncio.Future[Any], path: str
-    ) -> None:
-        self.command = command
-        self.program = program
-        self.future: asyncio.Future[Any] | None = future  # None: nobody waits any more
-        self.path = path
+class _Asked(NamedTuple):
+    key: str
+    program: ActivityProgram
+    input: bytes
+    options: ActivityOptions
+    path: str
+    future: asyncio.Future[Any] | None  # None: nobody waits any more
 
 
 class Activities:
@@ -66,25 +63,21 @@ class Activities:
 
     async def run(self, key: str, path: str, program: ActivityProgram, given: bytes, options: ActivityOptions) -> Any:
         """Ask for an activity and wait for its outcome; cancelling the wait cancels the activity."""
-        if self._decisions.fault is not None:
+        decisions = self._decisions
+        if decisions.fault is not None:
             raise Unwind
-        command = c.RunActivity(key, program.name, given, options)
         future = self._loop.create_future()
-        self._asked[key] = _Asked(command, program, future, path)
-        self._decisions.request(command)
+        self._asked[key] = _Asked(key, program, given, options, path, future)
+        if decisions.recorded is None:
+            decisions.request(c.RunActivity(key, program.name, given, options))
         try:
             return await future
         except asyncio.CancelledError:
             asked = self._asked.get(key)
             if asked is not None and not self._loop.stopped:
-                asked.future = None
-                self._decisions.request(c.CancelActivity(key))
+                self._asked[key] = asked._replace(future=None)
+                decisions.request(c.CancelActivity(key))
             raise
-
-    def asked_for(self, key: str) -> c.RunActivity | None:
-        """Return the open request of that key."""
-        asked = self._asked.get(key)
-        return None if asked is None else asked.command
 
     def ended(self, event: e.ActivityCompleted | e.ActivityFailed, run: Waiting) -> None:
         """Hand an outcome to who waits for it."""
@@ -92,27 +85,47 @@ class Activities:
         if asked is None:
             words = f"no activity of that key is asked for; the workflow waits for {run.waiting_for()}"
             self._decisions.diverge(entry_of_event(event), words, "", event.key)
-        command = asked.command
-        if event.input is not command.input and not (
-            event.name == command.name and asked.program.arguments.means_the_same(event.input, command.input)
-        ):
-            words = f"activity {command.name} {command.key} {command.input.decode('utf-8', 'replace')[:300]}"
+        name = asked.program.name
+        if event.name != name or not asked.program.arguments.means_the_same(event.input, asked.input):
+            words = f"activity {name} {asked.key} {asked.input.decode('utf-8', 'replace')[:300]}"
             self._decisions.diverge(entry_of_event(event), words, asked.path, event.key)
-        if asked.future is None or asked.future.done():
-            return
-        if isinstance(event, e.ActivityFailed):
-            asked.future.set_exception(activity_error(command.name, event.failure))
-            return
-        try:
-            value = asked.program.result.decode(event.result)
-        except DecodeError as error:
-            self._decisions.fault = Undecodable(str(error), event.key)
-            raise Unwind from None
-        asked.future.set_result(value)
+        if isinstance(event, e.ActivityCompleted):
+            self._resolve(asked, event.result)
+        elif asked.future is not None and not asked.future.done():
+            asked.future.set_exception(activity_error(name, event.failure))
+
+    def repeat(self, entry: Entry) -> bool:
+        """Hand out a recorded result if its entry repeats to the letter what is asked for; say whether it does.
+
+        Most entries of a replay do. Then nothing is parsed but the result.
+        """
+        asked = self._asked.get(entry.key)
+        if asked is None:
+            return False
+        prefix = activity_prefix(asked.program.name, asked.input) + RESULT
+        if not entry.payload.startswith(prefix):
+            return False
+        del self._asked[entry.key]
+        self._resolve(asked, entry.payload[len(prefix) : -1])
+        return True
 
     def outstanding(self) -> Iterator[c.RunActivity]:
         """Yield what is still waited for, in the order it was asked for."""
-        return (asked.command for asked in self._asked.values() if asked.future is not None)
+        return (
+            c.RunActivity(asked.key, asked.program.name, asked.input, asked.options)
+            for asked in self._asked.values()
+            if asked.future is not None
+        )
+
+    def _resolve(self, asked: _Asked, result: bytes) -> None:
+        if asked.future is None or asked.future.done():
+            return
+        try:
+            value = asked.program.result.decode(result)
+        except DecodeError as error:
+            self._decisions.fault = Undecodable(str(error), asked.key)
+            raise Unwind from None
+        asked.future.set_result(value)
 
 
 class Timers:

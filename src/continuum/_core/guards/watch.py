@@ -33,7 +33,18 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from types import CellType, CodeType, FrameType, FunctionType, MethodType, TracebackType
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    CodeType,
+    FrameType,
+    FunctionType,
+    MethodDescriptorType,
+    MethodType,
+    MethodWrapperType,
+    TracebackType,
+    WrapperDescriptorType,
+)
 from typing import ClassVar, Final, Protocol
 
 from continuum._core.guards.rules import ABSENT, INDEX, UNSEEN, Rule, lookup
@@ -50,6 +61,7 @@ PROFILED_TURNS: Final = 200
 
 _OWN: Final = __name__.partition(".")[0]
 _CACHED: Final = type(functools.cache(len))
+_IN_C: Final = (BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType, MethodWrapperType)
 _CALLED_UNSEEN: Final = (
     *("__new__", "__init__", "__enter__", "__exit__", "__aenter__", "__aexit__"),
     *("__iter__", "__next__", "__aiter__", "__anext__", "__await__"),
@@ -138,7 +150,7 @@ class _Judge:
 
     def refuse(self, rule: Rule, caller: FrameType) -> None:
         """Raise, if it is the workflow's own code that called."""
-        if self.is_on() and self.origin.leads_to_workflow(caller):
+        if self.origin.leads_to_workflow(caller):
             while caller.f_code.co_filename.startswith("<") and caller.f_back is not None:
                 caller = caller.f_back  # out of generated code, such as a dataclass's __init__
             where = f"{caller.f_code.co_filename}:{caller.f_lineno}"
@@ -206,6 +218,8 @@ def _nested(code: CodeType) -> Iterator[CodeType]:
 def _functions_of(callee: object) -> Iterator[FunctionType]:
     """Yield the Python functions that calling this object runs, as far as that shows without running any."""
     kind = type(callee)  # not isinstance(), which asks a proxy for its __class__
+    if kind in _IN_C:
+        return
     inner: list[object] = []
     if kind is FunctionType and isinstance(callee, FunctionType):
         yield callee
@@ -250,7 +264,8 @@ if sys.version_info >= (3, 12):
             """Report the calls of a function, and of the functions written in it."""
             if self._tool is None:
                 return
-            fresh = [code for code in _nested(function.__code__) if id(code) not in self._looks]
+            known = id(function.__code__) in self._looks
+            fresh = [] if known else [code for code in _nested(function.__code__)]
             for code in fresh:
                 key = id(code)
                 self._looks[key] = {}
@@ -262,6 +277,8 @@ if sys.version_info >= (3, 12):
                         self._follow(callee)
 
         def _on_call(self, code: CodeType, offset: int, callee: object, first: object) -> object:
+            if not self._judge.is_on():
+                return None  # and look again: nothing was followed, and a turn may come this way
             first = ABSENT if first is monitoring.MISSING else first
             rule = INDEX.of_call(callee, first)
             if rule is not None:
@@ -269,22 +286,18 @@ if sys.version_info >= (3, 12):
                 if not rule.unless_arguments or code.co_code[offset] != _CALL_STAR:
                     self._judge.refuse(rule, sys._getframe(1))
                 return None
-            if self._judge.is_on():
-                self._follow(callee)
+            self._follow(callee)
+            if type(first) is FunctionType:
                 self._follow(first)
-            elif any(id(function.__code__) not in self._looks for function in self._user_functions(callee)):
-                return None  # an activity's call: look again when a workflow comes by
             looks = self._looks.setdefault(id(code), {})
             looks[offset] = looks.get(offset, 0) + 1
             return monitoring.DISABLE if looks[offset] >= LOOKS else None
 
         def _follow(self, callee: object) -> None:
-            for function in self._user_functions(callee):
-                self.watch(function)
-
-        def _user_functions(self, callee: object) -> list[FunctionType]:
-            functions = _functions_of(callee)
-            return [one for one in functions if self._origin.is_user(one.__code__, one.__globals__)]
+            for function in _functions_of(callee):
+                known = id(function.__code__) in self._looks and not function.__closure__
+                if not known and self._origin.is_user(function.__code__, function.__globals__):
+                    self.watch(function)
 
         def _forget(self, key: int, _: weakref.ref[CodeType]) -> None:
             self._looks.pop(key, None)
@@ -353,7 +366,7 @@ else:
                 return
             if self._judge.origin.is_user(caller.f_code, caller.f_globals):
                 rule = rule or (_rule_of_method(frame) if event == "call" else None)
-                if rule is not None:
+                if rule is not None and self._judge.is_on():
                     self._judge.refuse(rule, caller)
 
     def _rule_of_method(frame: FrameType) -> Rule | None:
