@@ -7,7 +7,6 @@ side effects; called outside a running workflow a definition is the plain functi
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime as dt
 import hashlib
 import inspect
@@ -21,9 +20,9 @@ from continuum._core.codec import ANY, Codec
 from continuum._core.commands import ApplyPatch, RecordSideEffect
 from continuum._core.entries import fields_of, value_in
 from continuum._core.failure import capture, decode_failure, remote
-from continuum._core.guards.scan import scan
+from continuum._core.guards import scan
 from continuum._core.keys import check_child_key
-from continuum._core.loop import WorkflowLoop, running_workflow
+from continuum._core.loop import WATCH, WorkflowLoop, running_workflow
 from continuum.errors import DefinitionError, EncodeError, SideEffectFailed, WorkflowMisuse
 from continuum.policies import Duration, duration, refuse_unknown
 
@@ -284,7 +283,7 @@ def side_effect(function: Callable[[], T], *, type: Any = None) -> T:  # noqa: A
             raise failed from remote(failed.failure)
         return codec.decode(value_in(entry, "value"))
     try:
-        with contextlib.nullcontext():
+        with WATCH.suspended():
             value = function()
     except Exception as error:  # noqa: BLE001 - whatever it raised is journaled, and raised as a replay will raise it
         failure = capture(error)

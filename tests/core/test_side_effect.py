@@ -1,13 +1,23 @@
 """Side effects: called once, journaled with the turn, given back as the journal holds them."""
 
 import datetime as dt
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from continuum import EncodeError, SideEffectFailed, activity, side_effect, workflow
+from continuum import (
+    EncodeError,
+    SideEffectFailed,
+    activity,
+    patched,
+    random,
+    side_effect,
+    start_child,
+    uuid4,
+    workflow,
+)
 from continuum._core.commands import CompleteRun, RecordSideEffect
 from tests.core.harness import Run, recorded
 
@@ -91,21 +101,43 @@ def test_a_recorded_failure_of_a_side_effect_is_raised_again() -> None:
 
 
 def test_a_value_that_json_gives_back_otherwise_is_refused_without_its_type() -> None:
+    @workflow
+    async def flow() -> None:
+        side_effect(lambda: dt.date(2026, 1, 1))
+
+    failure = Run(flow).failure
+    assert failure.type == "EncodeError"
+    assert "side_effect-1" in failure.message
+    assert "datetime.date(2026, 1, 1)" in failure.message
+    assert "type=" in failure.message
+
+
+def test_a_value_with_a_type_is_given_back_as_json_gives_it() -> None:
     """RP09: the workflow is handed the round-tripped value, also live."""
 
     @workflow
     async def flow() -> str:
-        with pytest.raises(EncodeError) as caught:
-            side_effect(lambda: dt.date(2026, 1, 1))
-        assert "type=" in str(caught.value)
-        assert caught.value.what == "side effect side_effect-1"
         day = side_effect(lambda: dt.date(2026, 1, 1), type=dt.date)
-        return f"{day!r} {side_effect(lambda: Region('eu'), type=Region).name}"
+        region = Region("eu")
+        given = side_effect(lambda: region, type=Region)
+        return f"{day!r} {given!r} {given is region}"
+
+    assert Run(flow).result == "datetime.date(2026, 1, 1) Region(name='eu') False"
+
+
+def test_a_refusal_that_the_workflow_handles_is_the_same_on_replay() -> None:
+    @workflow
+    async def flow() -> str:
+        try:
+            side_effect(object)
+        except EncodeError:
+            return await fetch("instead")
+        return ""
 
     run = Run(flow)
-    assert run.result == "datetime.date(2026, 1, 1) eu"
-    keys = [command.key for command in run.commands if isinstance(command, RecordSideEffect)]
-    assert keys == ["side_effect-2", "side_effect-3"]
+    run.completed("fetch-1", "page")
+    assert run.result == "page"
+    run.restart()
 
 
 def test_the_annotation_of_the_function_is_its_type() -> None:
@@ -153,15 +185,29 @@ def test_a_refused_value_leaves_no_entry() -> None:
     assert Run(flow).command == CompleteRun(b'"refused"')
 
 
-def test_a_continuum_function_in_a_side_effect_decides_nothing_that_a_replay_misses() -> None:
-    """What the function of a side effect decides would not be decided again on replay."""
+@workflow
+async def other() -> None: ...
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        lambda: side_effect(lambda: 1),
+        lambda: start_child(other).id,
+        lambda: patched("p"),
+        lambda: str(uuid4()),
+        lambda: random().random(),
+        lambda: fetch("here").close(),
+    ],
+    ids=["side_effect", "start_child", "patched", "uuid4", "random", "activity"],
+)
+def test_a_continuum_function_inside_a_side_effect_is_refused(inner: Callable[[], object]) -> None:
+    """A replay does not call the function, so it would not decide, count or draw what that did."""
 
     @workflow
     async def flow() -> str:
-        try:
-            return str(side_effect(lambda: side_effect(lambda: 1)))
-        finally:
-            await fetch("here")
+        value = str(side_effect(inner))
+        return value + await fetch(str(uuid4()))
 
     run = Run(flow, allow_fault=True)
-    run.replayable = run.fault is None
+    assert "WorkflowMisuse" in [failure.type for failure in run.failure.chain()]

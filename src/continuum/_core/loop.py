@@ -25,6 +25,7 @@ from zlib import crc32
 
 from continuum._core import pinned
 from continuum._core.faults import Overrun, Unwind, source_line
+from continuum._core.guards import Watch
 from continuum._core.keys import Scope
 from continuum.errors import NotDeterministic, WorkflowMisuse
 
@@ -341,6 +342,14 @@ def running_workflow() -> WorkflowLoop | None:
     if loop is DEAD_LOOP:
         raise Unwind
     return None
+
+
+def is_turn() -> bool:
+    """Whether workflow code is running on this thread."""
+    return type(asyncio._get_running_loop()) is WorkflowLoop
+
+
+WATCH = Watch(is_turn)
 
 
 async def _await(awaitable: Awaitable[T]) -> T:

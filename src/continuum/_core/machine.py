@@ -27,7 +27,7 @@ from continuum._core.entries import DECISIONS, Entry, event_of_entry
 from continuum._core.failure import capture
 from continuum._core.family import Family
 from continuum._core.faults import Divergence, Fault, Undecodable, Unwind, waiting_line
-from continuum._core.loop import WorkflowLoop, WorkflowTask
+from continuum._core.loop import WATCH, WorkflowLoop, WorkflowTask
 from continuum._core.mailbox import Conditions, Mailbox
 from continuum._core.requests import Activities, Timers
 from continuum.errors import DecodeError, EncodeError, Failure, WorkflowMisuse
@@ -60,6 +60,8 @@ class Program(Protocol):
     def result(self) -> Codec[Any]: ...
     @property
     def signals(self) -> Mapping[str, Codec[Any]]: ...
+    @property
+    def function(self) -> Callable[..., Coroutine[Any, Any, Any]]: ...
     @property
     def start(self) -> Callable[[Any], Coroutine[Any, Any, Any]]: ...
 
@@ -105,6 +107,7 @@ class Machine:
     )
 
     def __init__(self, program: Program, context: RunContext) -> None:
+        WATCH.register(program.function)
         self.program = program
         self.context = context
         self.closing: c.Closing | None = None
@@ -131,9 +134,12 @@ class Machine:
         """
         self._assert_open()
         self.loop.enter()
+        watched = WATCH.begin(self.program.function)
         try:
             self._turn(event.at_us, None, self._deliver, event)
         finally:
+            if watched:
+                WATCH.end()
             self.loop.leave()
         return Turn(tuple(self.decisions.commands), self.decisions.fault, self.closing)
 
@@ -145,12 +151,16 @@ class Machine:
         """
         self._assert_open()
         self.loop.enter()
+        # A replay repeats what has run under the watch before.
+        watched = len(entries) <= started.carried and WATCH.begin(self.program.function)
         try:
             live = self._replay(started, entries)
         except DecodeError as error:
             self.decisions.fault = Undecodable(str(error))
             live = False
         finally:
+            if watched:
+                WATCH.end()
             self.loop.leave()
         self.decisions.recorded = None
         fault = self.decisions.fault

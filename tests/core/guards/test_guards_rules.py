@@ -70,7 +70,7 @@ def test_guards_import_nothing_that_is_guarded() -> None:
 
 
 def test_method_of_the_hidden_generator_is_named_as_the_author_wrote_it() -> None:
-    rule = Index().of_call(random.Random.choice, random._inst)  # type: ignore[attr-defined]
+    rule = Index().of_call(random.Random.choice, random._inst)
     assert rule is not None
     assert rule.name == "random.choice"
 

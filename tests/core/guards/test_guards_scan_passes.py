@@ -72,7 +72,7 @@ async def side_effect_through_the_module() -> Any:
 
 
 async def side_effect_not_resolved() -> Any:
-    return await side_effect(uuid.uuid4)  # type: ignore[name-defined]  # noqa: F821 (as with a late import)
+    return await side_effect(uuid.uuid4)  # noqa: F821 (as with a late import)
 
 
 async def side_effect_with_a_nested_function() -> Any:
@@ -153,7 +153,7 @@ async def clock_of_a_subclass() -> Any:
 
 
 async def time_as_parameter(time: Any, *, random: Any, **uuid: Any) -> Any:
-    return time.time(), random.random(), uuid.uuid4()  # type: ignore[attr-defined]
+    return time.time(), random.random(), uuid.uuid4()
 
 
 async def time_as_local() -> Any:
@@ -179,15 +179,15 @@ async def time_as_walrus_loop_with_and_except(things: Any) -> Any:
     try:
         return None
     except ValueError as os:
-        return os.environ  # type: ignore[attr-defined]
+        return os.environ
 
 
 async def time_from_a_pattern(thing: Any) -> Any:
     match thing:
         case [time, *random]:
-            return time.time(), random.random()  # type: ignore[attr-defined]
+            return time.time(), random.random()
         case {"a": os, **socket}:
-            return os.environ, socket.socket  # type: ignore[attr-defined]
+            return os.environ, socket.socket
         case _:
             return None
 
@@ -220,7 +220,7 @@ async def seeded() -> Any:
         random.Random(*[3]),
         SEEDED.random(),
         isinstance(3, random.Random),
-    )  # type: ignore[call-arg]
+    )
 
 
 async def time_of_a_given_moment() -> Any:

@@ -26,8 +26,6 @@ from continuum._core.guards import Watch
 from continuum._core.guards.watch import LOOKS
 from continuum.errors import NotDeterministic
 
-MONITORING = sys.version_info >= (3, 12)
-
 
 def clock() -> float:
     return time.time()
@@ -51,9 +49,6 @@ def variable() -> str | None:
 
 def harmless(number: int = 1) -> int:
     return number + 1
-
-
-# What passes
 
 
 class Model(pydantic.BaseModel):

@@ -1,10 +1,11 @@
 """Refuse, at the call, what workflow code must not use: for helpers, and for names that only a run resolves.
 
-The rule: nothing is patched. From Python 3.12 on, ``sys.monitoring`` reports the calls made by the code
-of registered functions, and of what they call as long as that is user code (not the standard library, not
-site-packages unless the workflow lives there, not Continuum). A location found harmless ``LOOKS`` times is
-disabled and costs nothing any more. On 3.11 there is only ``sys.setprofile``: it is set during the first
-``PROFILED_TURNS`` turns of each definition, unless another profiler is, and it sees the same calls.
+The rule: nothing is patched. From Python 3.12 on, ``sys.monitoring`` reports the calls made by the code of
+registered functions, and of what they call as long as that is user code (not the standard library, not
+site-packages unless the workflow lives there, not Continuum). A location found harmless ``LOOKS`` times in
+turns is disabled and costs nothing any more; outside a turn a look is one call of ``in_turn``. On 3.11 there
+is only ``sys.setprofile``: it is set during the first ``PROFILED_TURNS`` turns of each definition, unless
+another profiler is, and it sees the same calls.
 
 A call is refused inside a turn only, outside ``suspended()`` only, and when the way to it from the workflow
 leads through user code only: what logging, an import or pydantic do with a user's function is theirs.
@@ -265,7 +266,7 @@ if sys.version_info >= (3, 12):
             if self._tool is None:
                 return
             known = id(function.__code__) in self._looks
-            fresh = [] if known else [code for code in _nested(function.__code__)]
+            fresh = [] if known else list(_nested(function.__code__))
             for code in fresh:
                 key = id(code)
                 self._looks[key] = {}

@@ -1,0 +1,126 @@
+"""What a turn has to bring about, as one value: the rows to commit, and what may start after that commit.
+
+The rule: every command is one line here and nothing else in the engine looks at commands. What is in ``entries``,
+``children``, ``messages`` and ``cancels`` commits together or not at all; ``requests`` are acted on after it. A
+message is an entry of the run it goes to, without a time: whoever journals it stamps it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from continuum._core import commands as c
+from continuum._core import events as e
+from continuum._core.entries import Entry, entry_of_decision, entry_of_event
+from continuum._core.machine import RunContext, Turn
+from continuum.policies import ChildOptions
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A child run to be inserted. ``key`` is its parent's name for it; a root has depth 0."""
+
+    run_id: str
+    parent_run_id: str
+    key: str
+    depth: int
+    workflow: str
+    version: int
+    input: bytes
+    options: ChildOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An entry for another run's inbox."""
+
+    run_id: str
+    type: str
+    key: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """A run to be cancelled with everything below it."""
+
+    run_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """One turn, ready to be committed.
+
+    ``entries`` go to this generation's journal in order. ``closing`` ends the generation; then ``requests`` is
+    empty, and of a ``ContinueRun`` ``next_entries`` are the first of the next generation's journal.
+    """
+
+    entries: tuple[Entry, ...]
+    children: tuple[NewRun, ...] = ()
+    messages: tuple[Message, ...] = ()
+    cancels: tuple[Cancellation, ...] = ()
+    requests: tuple[c.Request, ...] = ()
+    closing: c.Closing | None = None
+    next_entries: tuple[Entry, ...] = ()
+
+
+def effects(context: RunContext, event: e.Event, turn: Turn) -> Effects:
+    """Return what ``turn``, the answer to ``event``, has to bring about."""
+    entries: list[Entry] = [] if isinstance(event, e.RunStarted) else [entry_of_event(event)]
+    children: list[NewRun] = []
+    messages: list[Message] = []
+    cancels: list[Cancellation] = []
+    requests: list[c.Request] = []
+    for command in turn.commands:
+        if isinstance(command, c.Request):
+            requests.append(command)
+        elif isinstance(command, c.Decision):
+            entries.append(entry_of_decision(command, event.at_us))
+        match command:
+            case c.StartChild(key, run_id, workflow, version, given, options):
+                depth = context.depth + 1
+                children.append(NewRun(run_id, context.run_id, key, depth, workflow, version, given, options))
+            case c.SendSignal(key, run_id, name, payload):
+                # The id makes it one signal however often it is delivered, across generations of the receiver.
+                delivery = f"{context.run_id}/{context.generation}/{key}"
+                signal = entry_of_event(e.SignalReceived(event.at_us, name, payload, delivery))
+                messages.append(Message(run_id, signal.type, signal.key, signal.payload))
+            case c.CancelChild(_, run_id, reason):
+                cancels.append(Cancellation(run_id, reason))
+            case c.CompleteRun() | c.FailRun() | c.CancelRun():
+                if (outcome := to_parent(context, command)) is not None:
+                    messages.append(outcome)
+            case _:
+                pass
+    return Effects(
+        tuple(entries),
+        tuple(children),
+        tuple(messages),
+        tuple(cancels),
+        () if turn.closing is not None else tuple(requests),
+        turn.closing,
+        next_generation(turn.closing, event.at_us) if isinstance(turn.closing, c.ContinueRun) else (),
+    )
+
+
+def to_parent(context: RunContext, closing: c.CompleteRun | c.FailRun | c.CancelRun) -> Message | None:
+    """Return how a run's end reaches its parent's inbox, or None for a root."""
+    if context.depth == 0:
+        return None
+    parent, _, key = context.run_id.rpartition("/")
+    match closing:
+        case c.CompleteRun(result):
+            entry = entry_of_event(e.ChildCompleted(0, key, result))
+        case c.FailRun(failure):
+            entry = entry_of_event(e.ChildFailed(0, key, failure))
+        case c.CancelRun(reason):
+            entry = entry_of_event(e.ChildCancelled(0, key, reason))
+    return Message(parent, entry.type, key, entry.payload)
+
+
+def next_generation(closing: c.ContinueRun, at_us: int) -> tuple[Entry, ...]:
+    """Return the first entries of the next generation: its start, and the signals that were not read."""
+    started = e.RunStarted(at_us, closing.input, len(closing.unread), closing.child_deadlines)
+    return tuple(entry_of_event(event) for event in (started, *closing.unread))
+
