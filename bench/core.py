@@ -12,8 +12,8 @@ from collections.abc import Callable
 from bench.report import Figure, resident_bytes
 from continuum import activity, await_children, start_child, workflow
 from continuum._core import events as e
-from continuum._core.entries import Entry, entry_of_decision, entry_of_event
 from continuum._core.commands import StartChild
+from continuum._core.entries import Entry, entry_of_decision, entry_of_event
 from continuum._core.machine import Machine, RunContext
 
 T0 = 1_700_000_000_000_000
@@ -57,7 +57,8 @@ async def together(n: int) -> int:
 def journal(n: int) -> list[Entry]:
     """Return the journal of ``n`` steps as a database would give it."""
     return [
-        entry_of_event(e.ActivityCompleted(T0 + i, f"step-{i + 1}", "step", b'{"n":%d}' % i, b'"ok"')) for i in range(n)
+        entry_of_event(e.ActivityCompleted(T0 + i, f"step-{i + 1}", "step", b'{"n":%d}' % i, b'"ok"'))
+        for i in range(n)
     ]
 
 
@@ -179,5 +180,10 @@ def figures() -> list[Figure]:
         Figure("import continuum", "ms", import_ms, at_most=200),
         Figure("suspended machine, made, of 2,500", "us", lambda: residents_in_process(2_500)[0]),
         Figure("suspended machine, made, of 10,000", "us", lambda: residents_in_process(10_000)[0]),
-        Figure("suspended machines, 10,000, memory", "MB", lambda: residents_in_process(10_000)[1] * 10, at_most=150),
+        Figure(
+            "suspended machines, 10,000, memory",
+            "MB",
+            lambda: residents_in_process(10_000)[1] * 10,
+            at_most=150,
+        ),
     ]

@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import statistics
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,10 @@ class Figure:
 
 def run(figures: Sequence[Figure], rounds: int) -> None:
     """Measure all figures in interleaved rounds and print a JSON line for each; the first is the yardstick."""
-    print(json.dumps({"python": platform.python_version(), "cores": os.cpu_count(), "rounds": rounds}), flush=True)
+    print(
+        json.dumps({"python": platform.python_version(), "cores": os.cpu_count(), "rounds": rounds}),
+        flush=True,
+    )
     samples: dict[str, list[float]] = {figure.name: [] for figure in figures}
     for _ in range(rounds):
         for figure in figures:
@@ -52,9 +54,5 @@ def run(figures: Sequence[Figure], rounds: int) -> None:
 
 def resident_bytes() -> int:
     """Return the process's resident memory in bytes."""
-    if sys.platform == "linux":
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])  # Linux only
+    return pages * os.sysconf("SC_PAGE_SIZE")

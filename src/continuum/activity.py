@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine
 from copy import copy
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, Generic, NotRequired, ParamSpec, TypeVar, cast, overload
 
 from typing_extensions import TypedDict, Unpack
 
@@ -80,7 +80,7 @@ class Activity(Generic[P, R]):
 class Parameters:
     """An activity's parameters: a call's arguments to one dict by name, and back."""
 
-    __slots__ = ("_defaults", "_function", "_name", "_positional", "_positional_only", "_signature")
+    __slots__ = ("_function", "_name", "_positional", "_positional_only", "_signature", "defaults")
 
     def __init__(self, function: Callable[..., Any], name: str) -> None:
         self._function = function
@@ -90,9 +90,10 @@ class Parameters:
         for parameter in parameters:
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 raise DefinitionError(
-                    f"activity {name!r} takes *{parameter.name}: its arguments are recorded by name; use a list or dict"
+                    f"activity {name!r} takes *{parameter.name}, and arguments are recorded by name; "
+                    f"use a list or dict"
                 )
-        self._defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+        self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
         self._positional_only = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
         plain = all(p.kind is not p.KEYWORD_ONLY for p in parameters)
         self._positional: tuple[str, ...] | None = tuple(p.name for p in parameters) if plain else None
@@ -118,11 +119,11 @@ class Parameters:
     def annotation(self) -> Any:
         """Return the ``TypedDict`` of all parameters; one with a default may be missing in an older record."""
         types = hints(self._function, f"arguments of activity {self._name!r}")
-        return TypedDict(f"{self._name}_arguments", {name: types.get(name, Any) for name in self._signature.parameters})  # type: ignore[operator]  # made from data
-
-    def complete(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Return ``arguments`` with the defaults of those that a record made by older code lacks."""
-        return {**self._defaults, **arguments}
+        fields: dict[str, Any] = {name: types.get(name, Any) for name in self._signature.parameters}
+        for name in self.defaults:
+            fields[name] = NotRequired[fields[name]]
+        made: Any = TypedDict  # called as a function: its fields are data
+        return made(f"{self._name}_arguments", fields)
 
 
 class ArgumentsCodec(Codec[dict[str, Any]]):
@@ -138,6 +139,9 @@ class ArgumentsCodec(Codec[dict[str, Any]]):
         if self._adapter is None:
             self._annotation = self._parameters.annotation()
         return super().prepare()
+
+    def decode(self, data: bytes) -> dict[str, Any]:
+        return {**self._parameters.defaults, **super().decode(data)}
 
 
 @overload
@@ -178,4 +182,5 @@ class _ActivityDecorator:
             raise DefinitionError(f"activity {name!r} must not yield; return one result")
         if isinstance(function, type):
             raise DefinitionError(f"activity {name!r} must be a function: got a class")
-        return Activity(function, name, self._options)
+        made: Activity[Any, Any] = Activity(function, name, self._options)
+        return made

@@ -195,7 +195,7 @@ class ChildRef(Generic[R]):
 
 @overload
 def start_child(
-    flow: Workflow[None, R], *, id: str | None = None, **options: Unpack[ChildChanges]
+    flow: Workflow[None, R], /, *, id: str | None = None, **options: Unpack[ChildChanges]
 ) -> ChildRef[R]: ...
 @overload
 def start_child(
@@ -223,7 +223,7 @@ def start_child(flow: Any, value: Any = None, /, *, id: str | None = None, **opt
 
 @overload
 def child(
-    flow: Workflow[None, R], *, id: str | None = None, **options: Unpack[ChildChanges]
+    flow: Workflow[None, R], /, *, id: str | None = None, **options: Unpack[ChildChanges]
 ) -> Coroutine[Any, Any, R]: ...
 @overload
 def child(
@@ -252,9 +252,7 @@ async def await_child(ref: ChildRef[R]) -> R:
 
 
 @overload
-async def await_children(
-    refs: Iterable[ChildRef[R]], *, return_exceptions: Literal[False] = False
-) -> list[R]: ...
+async def await_children(refs: Iterable[ChildRef[R]], *, return_exceptions: Literal[False] = False) -> list[R]: ...
 @overload
 async def await_children(
     refs: Iterable[ChildRef[R]], *, return_exceptions: Literal[True]
@@ -271,7 +269,9 @@ async def await_children(refs: Iterable[ChildRef[Any]], *, return_exceptions: bo
     await family.wait_all(children, fail_fast=not return_exceptions)
     if not return_exceptions and (failed := family.first_failed(children)) is not None:
         next(ref for ref, found in pairs if found is failed).result()
-    return [ref.exception() or ref.result() if return_exceptions else ref.result() for ref in (ref for ref, _ in pairs)]
+    return [
+        ref.exception() or ref.result() if return_exceptions else ref.result() for ref in (ref for ref, _ in pairs)
+    ]
 
 
 def as_completed(refs: Iterable[ChildRef[R]]) -> AsyncIterator[ChildRef[R]]:
@@ -343,4 +343,3 @@ def _check_flow(function: str, flow: Any) -> Workflow[Any, Any]:
     if isinstance(flow, Workflow):
         return cast("Workflow[Any, Any]", flow)
     raise DefinitionError(f"{function}() takes a workflow's definition: got {flow!r}; decorate it with @workflow")
-

@@ -48,18 +48,21 @@ class Definitions:
 
     def prepare(self) -> None:
         """Resolve every annotation now. Raises ``DefinitionError`` for the first that has no JSON form."""
-        for definition in (*self.workflows.values(), *self.activities.values()):
+        definitions: list[Definition] = [*self.workflows.values(), *self.activities.values()]
+        for definition in definitions:
             definition.prepare()
 
     def _add(self, definition: Definition) -> None:
         if isinstance(definition, Activity):
-            known: Definition | None = self.activities.setdefault(definition.name, definition)
+            known: Definition = self.activities.setdefault(definition.name, definition)
             what = f"activity {definition.name!r}"
         else:
             known = self.workflows.setdefault((definition.name, definition.version), definition)
             what = f"workflow {definition.name!r} version {definition.version}"
         if known is not definition:
-            places = " and ".join(f"{d.function.__module__}.{d.function.__qualname__}" for d in (known, definition))
+            places = " and ".join(
+                f"{d.function.__module__}.{d.function.__qualname__}" for d in (known, definition)
+            )
             raise ValueError(f"two definitions of {what}: {places}; give one of them another name= or version=")
 
 

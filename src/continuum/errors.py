@@ -224,7 +224,9 @@ class ChildCancelled(RemoteError):
     """A child run was cancelled."""
 
     def __init__(self, child_run_id: str, workflow: str, reason: str) -> None:
-        super().__init__(Failure("Cancelled", reason), f"child {child_run_id!r} ({workflow}) was cancelled: {reason}")
+        super().__init__(
+            Failure("Cancelled", reason), f"child {child_run_id!r} ({workflow}) was cancelled: {reason}"
+        )
         self.child_run_id = child_run_id
         self.workflow = workflow
         self.reason = reason

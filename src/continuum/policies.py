@@ -12,7 +12,15 @@ from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from typing import Any, Literal, TypeAlias, TypeVar
 
-__all__ = ["ActivityOptions", "ChildOptions", "Duration", "ParentClose", "Retry", "duration", "refuse_unknown"]
+__all__ = [
+    "ActivityOptions",
+    "ChildOptions",
+    "Duration",
+    "ParentClose",
+    "Retry",
+    "duration",
+    "refuse_unknown",
+]
 
 Duration: TypeAlias = timedelta | float
 ParentClose: TypeAlias = Literal["abandon", "cancel"]
@@ -20,7 +28,7 @@ _Options = TypeVar("_Options", "ActivityOptions", "ChildOptions")
 
 
 def duration(name: str, value: Duration) -> timedelta:
-    """Return ``value`` as a ``timedelta``; a number counts seconds. Raises ``ValueError`` below zero or for NaN."""
+    """Return ``value`` as a ``timedelta``; a number is seconds. Raises ``ValueError`` below zero or for NaN."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
     if math.isnan(seconds) or seconds < 0:
         raise ValueError(f"{name} must not be negative: got {value!r}")
@@ -62,7 +70,9 @@ class Retry:
 
     def __post_init__(self) -> None:
         if self.max_attempts < 1:
-            raise ValueError(f"Retry.max_attempts counts the first attempt, so it is at least 1: got {self.max_attempts}")
+            raise ValueError(
+                f"Retry.max_attempts counts the first attempt, so it is at least 1: got {self.max_attempts}"
+            )
         if not self.backoff >= 1:
             raise ValueError(f"Retry.backoff is a factor of at least 1: got {self.backoff}")
         if not 0 <= self.jitter <= 1:

@@ -46,7 +46,7 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 _OPTIONS = ("name", "version", "signals")
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 class Workflow(Generic[I, R]):
@@ -58,7 +58,11 @@ class Workflow(Generic[I, R]):
     """
 
     def __init__(
-        self, function: Callable[..., Coroutine[Any, Any, R]], name: str, version: int, signals: Mapping[str, Any]
+        self,
+        function: Callable[..., Coroutine[Any, Any, R]],
+        name: str,
+        version: int,
+        signals: Mapping[str, Any],
     ) -> None:
         parameters = _check_function(function, name)
         self.function = self.__wrapped__ = function
@@ -66,7 +70,9 @@ class Workflow(Generic[I, R]):
         self.version = version
         self.__doc__ = function.__doc__
         self._takes_input = bool(parameters)
-        self.input: Codec[I] = LazyCodec(function, parameters[0] if parameters else None, f"input of workflow {name!r}")
+        self.input: Codec[I] = LazyCodec(
+            function, parameters[0] if parameters else None, f"input of workflow {name!r}"
+        )
         self.result: Codec[R] = LazyCodec(function, "return", f"result of workflow {name!r}")
         self.signals = {
             signal: Codec[Any](kind, f"signal {signal!r} of workflow {name!r}") for signal, kind in signals.items()
@@ -79,10 +85,10 @@ class Workflow(Generic[I, R]):
     def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, R]:
         if running_workflow() is not None:
             raise WorkflowMisuse(
-                f"workflow {self.name!r} was called inside a workflow: use `await child({self.function.__name__}, …)` "
-                f"to run it as a child, or `{self.function.__name__}.function(…)` to run its code in this run"
+                f"workflow {self.name!r} was called inside a workflow: `await child({self.function.__name__}, …)` "
+                f"runs it as a child, `{self.function.__name__}.function(…)` runs its code in this run"
             )
-        return cast("Coroutine[Any, Any, R]", self.function(*args, **kwargs))
+        return self.function(*args, **kwargs)
 
     def start(self, value: I) -> Coroutine[Any, Any, R]:
         """Make the coroutine that runs the workflow's code on ``value``."""
@@ -90,7 +96,8 @@ class Workflow(Generic[I, R]):
 
     def prepare(self) -> None:
         """Resolve all annotations now. Raises ``DefinitionError`` for one that has no JSON form."""
-        for codec in (self.input, self.result, *self.signals.values()):
+        codecs: list[Codec[Any]] = [self.input, self.result, *self.signals.values()]
+        for codec in codecs:
             codec.prepare()
 
     def __repr__(self) -> str:
@@ -119,8 +126,8 @@ def hints(function: Callable[..., Any], what: str) -> dict[str, Any]:
         return get_type_hints(function, include_extras=True)
     except NameError as error:
         raise DefinitionError(
-            f"{what}: its annotation names {error.name!r}, which is not found in module {function.__module__}; define "
-            f"or import it there, not under TYPE_CHECKING"
+            f"{what}: its annotation names {error.name!r}, not found in module {function.__module__}; define or "
+            f"import it there, not under TYPE_CHECKING"
         ) from None
 
 
@@ -180,13 +187,17 @@ def check_name(kind: str, function: Any, name: object) -> str:
     try:
         return check_child_key(found)
     except (TypeError, ValueError) as error:
-        raise DefinitionError(f"@{kind} {function.__name__}: its name cannot be used: {error}; give a name=") from None
+        raise DefinitionError(
+            f"@{kind} {function.__name__}: its name cannot be used: {error}; give a name="
+        ) from None
 
 
 def _check_function(function: Any, name: str) -> list[str]:
     """Return the names of a workflow's parameters: none or one."""
     if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
-        raise DefinitionError(f"workflow {name!r} must not yield; return one result, and publish progress from activities")
+        raise DefinitionError(
+            f"workflow {name!r} must not yield; return one result, and publish progress from activities"
+        )
     if not inspect.iscoroutinefunction(function):
         raise DefinitionError(f"workflow {name!r} must be an `async def`; a plain function may be an @activity")
     parameters = inspect.signature(function).parameters
@@ -217,8 +228,8 @@ def current(function: str) -> WorkflowLoop:
     loop = running_workflow()
     if loop is None:
         raise WorkflowMisuse(
-            f"{function}() works only while a workflow's code runs: it was called outside a workflow, or in another "
-            f"thread; from an application use the client"
+            f"{function}() works only while a workflow's code runs: it was called outside a workflow, or in "
+            f"another thread; from an application use the client"
         )
     return loop
 
@@ -227,7 +238,7 @@ def current(function: str) -> WorkflowLoop:
 
 
 def now() -> dt.datetime:
-    """Return the time of the event that is being handled, as an aware datetime in UTC. It stands still in a turn."""
+    """Return the time of the event being handled, as an aware datetime in UTC. It stands still in a turn."""
     return _EPOCH + dt.timedelta(microseconds=current("now").now_us)
 
 
@@ -307,16 +318,15 @@ def patched(patch: str) -> bool:
     A run that had passed this point before the patch was deployed keeps the old path. Once no such run is left,
     the call can be removed with the old path.
     """
-    machine = current("patched").machine
-    taken = machine.patches.get(patch)
+    decisions = current("patched").machine.decisions
+    taken = decisions.patches.get(patch)
     if taken is None:
-        decisions = machine.decisions
         if decisions.recorded is not None:
             taken = decisions.take("patch_applied", patch) is not None
         else:
             decisions.decide(ApplyPatch(check_child_key(patch)), "")
             taken = True
-        machine.patches[patch] = taken
+        decisions.patches[patch] = taken
     return taken
 
 

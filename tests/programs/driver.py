@@ -134,7 +134,9 @@ def transcript(history: History) -> str:
     lines = [f"program {history.tree!r}"]
     events = [event_of_entry(entry) for entry in history.entries if entry.type not in DECISIONS]
     for event, commands in zip([history.started, *events], history.turns, strict=False):
-        lines.append(f"{(event.at_us - T0) / 1e6:9.3f}  {event!r}" if event is not history.started else "    0.000  start")
+        lines.append(
+            f"{(event.at_us - T0) / 1e6:9.3f}  {event!r}" if event is not history.started else "    0.000  start"
+        )
         lines += [f"             -> {command}" for command in commands]
     return "\n".join(lines)
 
@@ -190,7 +192,9 @@ class World:
             case "activity" if failed:
                 return e.ActivityFailed(self.now, key, asked.name, asked.input, failure)
             case "activity":
-                return e.ActivityCompleted(self.now, key, asked.name, asked.input, b"%d" % self.random.randrange(9))
+                return e.ActivityCompleted(
+                    self.now, key, asked.name, asked.input, b"%d" % self.random.randrange(9)
+                )
             case _ if failed:
                 return self.random.choice(
                     [e.ChildFailed(self.now, key, failure), e.ChildCancelled(self.now, key, "by hand")]

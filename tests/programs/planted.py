@@ -8,18 +8,18 @@ import time
 from collections.abc import Callable
 
 from continuum._core import loop as loops
-from continuum._core import pinned
+from continuum._core import pinned, tasks
 from continuum._core.keys import Scope
 
 
 def set_order() -> None:
     """Tasks hash by address: sets of tasks iterate in another order in another process."""
-    loops.WorkflowTask.__hash__ = object.__hash__  # type: ignore[method-assign,assignment]
+    tasks.WorkflowTask.__hash__ = object.__hash__  # type: ignore[method-assign,assignment]
 
 
 def unhashed_future() -> None:
     """One kind of future, what ``shield`` returns, hashes by address."""
-    loops.WorkflowFuture.__hash__ = object.__hash__  # type: ignore[method-assign,assignment]
+    tasks.WorkflowFuture.__hash__ = object.__hash__  # type: ignore[method-assign,assignment]
 
 
 def ordinal_by_line() -> None:

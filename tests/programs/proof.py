@@ -1,7 +1,7 @@
 """Histories in a file, and their replay in another process, hash seed and Python.
 
-    python -m tests.programs.proof record FILE COUNT [FIRST]
-    python -m tests.programs.proof verify FILE
+python -m tests.programs.proof record FILE COUNT [FIRST]
+python -m tests.programs.proof verify FILE
 """
 
 from __future__ import annotations

@@ -34,7 +34,9 @@ def run_proof(python: str, *arguments: str, hash_seed: str, plant: str = "") -> 
         "PYTHONWARNINGS": "error",
     }
     command = [python, "-m", "tests.programs.proof", *arguments]
-    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 def fails(seed: int, tree: Node) -> str | None:
@@ -54,7 +56,8 @@ def report(seed: int, mismatch: Mismatch) -> str:
         try:
             verify(record(attempt, small))
         except Mismatch as found:
-            return f"{mismatch}\n\nsmallest program that fails, with seed {attempt}:\n{found}\n{transcript(record(attempt, small, restarts=False))}"
+            told = transcript(record(attempt, small, restarts=False))
+            return f"{mismatch}\n\nsmallest program that fails, with seed {attempt}:\n{found}\n{told}"
     return f"{mismatch}\n\n(does not fail again when shrunk)"
 
 
@@ -111,6 +114,9 @@ def test_a_history_survives_its_file(tmp_path: Path) -> None:
 
 
 def test_a_failing_program_shrinks_to_what_makes_it_fail() -> None:
-    tree = ["seq", [["try", ["gather", True, [["sleep", 1], ["child", 3]]], ["bump"], ["pause"], False], ["act", 2]]]
+    tree = [
+        "seq",
+        [["try", ["gather", True, [["sleep", 1], ["child", 3]]], ["bump"], ["pause"], False], ["act", 2]],
+    ]
     small = shrink(tree, lambda candidate: "child" in str(candidate))
     assert small == ["child", 3]

@@ -49,7 +49,10 @@ class Codec(Generic[T]):
         if (b"null" in data and value is not None) or b"\\u0000" in data:
             self._inspect(value)
         if len(data) > MAX_VALUE_BYTES:
-            raise EncodeError(self.what, f"{len(data):,} bytes of JSON; the limit is {MAX_VALUE_BYTES:,}: store it elsewhere and pass a reference")
+            raise EncodeError(
+                self.what,
+                f"{len(data):,} bytes of JSON, the limit is {MAX_VALUE_BYTES:,}; pass a reference to it",
+            )
         if check:
             try:
                 self._from_json(data)
@@ -74,9 +77,9 @@ class Codec(Generic[T]):
         if recorded == decided:
             return True
         try:
-            old = cast("T", self._from_json(recorded))
-            return self.encode(old) == decided or bool(old == self._from_json(decided))
-        except (ValidationError, EncodeError):
+            old = self.decode(recorded)
+            return self.encode(old) == decided or bool(old == self.decode(decided))
+        except (DecodeError, EncodeError):
             return False
 
     def prepare(self) -> TypeAdapter[T]:
@@ -87,7 +90,7 @@ class Codec(Generic[T]):
             except (PydanticSchemaGenerationError, PydanticUserError, NameError) as error:
                 reason = str(error).splitlines()[0]
                 raise DefinitionError(
-                    f"{self.what}: {self._annotation!r} has no JSON form ({reason}); use a dataclass, a pydantic model, "
+                    f"{self.what}: {self._annotation!r} has no JSON form ({reason}); use a dataclass, a model, "
                     f"a TypedDict or plain JSON types"
                 ) from None
             self._to_json = self._adapter.serializer.to_json

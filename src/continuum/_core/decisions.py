@@ -21,13 +21,14 @@ Recorded = dict[tuple[str, str], Entry]
 class Decisions:
     """The commands of the turn under way; ``recorded`` is None while the run is live."""
 
-    __slots__ = ("at_us", "commands", "fault", "recorded")
+    __slots__ = ("at_us", "commands", "fault", "patches", "recorded")
 
     def __init__(self) -> None:
         self.at_us = 0
         self.commands: list[c.Command] = []
         self.recorded: Recorded | None = None
         self.fault: Fault | None = None
+        self.patches: dict[str, bool] = {}  # which of them this generation applies, once it has asked
 
     def begin(self, at_us: int, recorded: Recorded | None) -> None:
         """Open the turn of an event."""
@@ -79,12 +80,13 @@ def _same(recorded: Entry, decided: Entry, codec: Codec[object] | None) -> bool:
     """Compare payloads by meaning: parsed, the input by its codec, a child's version not at all."""
     try:
         old, new = fields_of(recorded), fields_of(decided)
-        old.pop("version", None), new.pop("version", None)
+        for fields in (old, new):
+            fields.pop("version", None)
         if codec is not None:
             name = "input" if "input" in new else "payload"
             if not codec.means_the_same(value_in(recorded, name), value_in(decided, name)):
                 return False
-            old.pop(name, None), new.pop(name, None)
+            del old[name], new[name]
     except DecodeError:
         return False
     return old == new

@@ -8,6 +8,7 @@ message is an entry of the run it goes to, without a time: whoever journals it s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import assert_never
 
 from continuum._core import commands as c
 from continuum._core import events as e
@@ -109,18 +110,21 @@ def to_parent(context: RunContext, closing: c.CompleteRun | c.FailRun | c.Cancel
     if context.depth == 0:
         return None
     parent, _, key = context.run_id.rpartition("/")
+    outcome: e.ChildOutcome
     match closing:
         case c.CompleteRun(result):
-            entry = entry_of_event(e.ChildCompleted(0, key, result))
+            outcome = e.ChildCompleted(0, key, result)
         case c.FailRun(failure):
-            entry = entry_of_event(e.ChildFailed(0, key, failure))
+            outcome = e.ChildFailed(0, key, failure)
         case c.CancelRun(reason):
-            entry = entry_of_event(e.ChildCancelled(0, key, reason))
+            outcome = e.ChildCancelled(0, key, reason)
+        case _:
+            assert_never(closing)
+    entry = entry_of_event(outcome)
     return Message(parent, entry.type, key, entry.payload)
 
 
 def next_generation(closing: c.ContinueRun, at_us: int) -> tuple[Entry, ...]:
     """Return the first entries of the next generation: its start, and the signals that were not read."""
     started = e.RunStarted(at_us, closing.input, len(closing.unread), closing.child_deadlines)
-    return tuple(entry_of_event(event) for event in (started, *closing.unread))
-
+    return (entry_of_event(started), *(entry_of_event(signal) for signal in closing.unread))

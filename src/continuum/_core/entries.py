@@ -31,7 +31,14 @@ class Entry:
 
 
 DECISIONS = frozenset(
-    {"child_started", "child_refused", "child_cancel_requested", "signal_sent", "side_effect_recorded", "patch_applied"}
+    {
+        "child_started",
+        "child_refused",
+        "child_cancel_requested",
+        "signal_sent",
+        "side_effect_recorded",
+        "patch_applied",
+    }
 )
 _SIGNAL = b'{"payload":'
 _CHILD_RESULT = b'{"result":'
@@ -67,7 +74,11 @@ def entry_of_event(event: e.Event) -> Entry:
         case e.CancelRequested(at, reason):
             return Entry("cancel_requested", "", at, to_json({"reason": reason}))
         case e.RunStarted(at, given, carried, deadlines):
-            text = b'{"input":%b,"carried":%d,"child_deadlines":%b}' % (given, carried, to_json(dict(deadlines)))
+            text = b'{"input":%b,"carried":%d,"child_deadlines":%b}' % (
+                given,
+                carried,
+                to_json(dict(deadlines)),
+            )
             return Entry("run_started", "", at, text)
 
 
@@ -88,7 +99,9 @@ def entry_of_decision(decision: c.Decision, at_us: int) -> Entry:
         case c.RecordSideEffect(key, value, None):
             return Entry("side_effect_recorded", key, at_us, b'{"value":%b}' % (value or b"null"))
         case c.RecordSideEffect(key, _, failure):
-            return Entry("side_effect_recorded", key, at_us, b'{"error":%b}' % encode_failure(cast("Any", failure)))
+            return Entry(
+                "side_effect_recorded", key, at_us, b'{"error":%b}' % encode_failure(cast("Any", failure))
+            )
         case c.ApplyPatch(patch):
             return Entry("patch_applied", patch, at_us, b"{}")
 

@@ -33,10 +33,7 @@ def _capture(error: BaseException, depth: int, seen: set[int]) -> Failure:
         before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
         if before is not None and id(before) not in seen:
             cause = _capture(before, depth - 1, seen)
-    parts: tuple[Failure, ...] = ()
-    if isinstance(error, BaseExceptionGroup) and depth > 0:
-        members = cast("BaseExceptionGroup[BaseException]", error).exceptions[:MAX_PARTS]
-        parts = tuple(_capture(member, depth - 1, seen) for member in members)
+    parts = tuple(_capture(part, depth - 1, seen) for part in _parts(error)) if depth > 0 else ()
     return Failure(
         type(error).__name__,
         _text(error),
@@ -45,6 +42,11 @@ def _capture(error: BaseException, depth: int, seen: set[int]) -> Failure:
         parts,
         timed_out=isinstance(error, ActivityTimedOut),
     )
+
+
+def _parts(error: BaseException) -> tuple[BaseException, ...]:
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    return group.exceptions[:MAX_PARTS] if isinstance(error, BaseExceptionGroup) else ()
 
 
 def _text(error: BaseException) -> str:
@@ -66,7 +68,9 @@ def _traceback(error: BaseException) -> str:
 def storable(text: str) -> str:
     """Return ``text`` as Postgres can store it: no NUL, no lone surrogates, at most 16,384 characters."""
     if len(text) > MAX_TEXT:
-        text = f"{text[: MAX_TEXT // 2]}\n… {len(text) - MAX_TEXT:,} characters left out …\n{text[-MAX_TEXT // 2 :]}"
+        text = (
+            f"{text[: MAX_TEXT // 2]}\n… {len(text) - MAX_TEXT:,} characters left out …\n{text[-MAX_TEXT // 2 :]}"
+        )
     return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
 
 

@@ -20,8 +20,9 @@ from continuum._core.entries import entry_of_event, fields_of
 from continuum._core.failure import child_error
 from continuum._core.faults import Undecodable, Unwind
 from continuum._core.keys import MAX_KEY_BYTES, Scope, check_child_key, child_run_id
-from continuum._core.loop import Handle, WorkflowLoop
+from continuum._core.loop import WorkflowLoop
 from continuum._core.requests import due_us
+from continuum._core.tasks import Handle
 from continuum.errors import (
     ChildCancelled,
     ChildDepthExceeded,
@@ -52,7 +53,18 @@ class ChildProgram(Protocol):
 class Child:
     """One child as its parent knows it."""
 
-    __slots__ = ("asked", "cancelled", "deadline", "deadline_us", "key", "order", "outcome", "run_id", "start", "waiters")
+    __slots__ = (
+        "asked",
+        "cancelled",
+        "deadline",
+        "deadline_us",
+        "key",
+        "order",
+        "outcome",
+        "run_id",
+        "start",
+        "waiters",
+    )
 
     def __init__(self, key: str, run_id: str, start: c.StartChild | None = None) -> None:
         self.key = key
@@ -78,7 +90,11 @@ class Callback:
     __slots__ = ("_args", "_context", "_loop", "callback")
 
     def __init__(
-        self, loop: WorkflowLoop, callback: Callable[..., object], args: tuple[object, ...], context: Context | None
+        self,
+        loop: WorkflowLoop,
+        callback: Callable[..., object],
+        args: tuple[object, ...],
+        context: Context | None,
     ) -> None:
         self._loop = loop
         self.callback = callback
@@ -92,7 +108,17 @@ class Callback:
 class Family:
     """All children that a run's generation has to do with."""
 
-    __slots__ = ("_children", "_decisions", "_depth", "_ended", "_generation", "_last_failed", "_limit", "_loop", "_run_id")
+    __slots__ = (
+        "_children",
+        "_decisions",
+        "_depth",
+        "_ended",
+        "_generation",
+        "_last_failed",
+        "_limit",
+        "_loop",
+        "_run_id",
+    )
 
     def __init__(
         self, loop: WorkflowLoop, decisions: Decisions, run_id: str, generation: int, depth: int, limit: int
@@ -148,7 +174,7 @@ class Family:
             return child
         if parent != self._run_id or not key:
             raise WorkflowMisuse(
-                f"child {run_id!r} was not started by run {self._run_id!r}; a ref is awaited by the run that started it"
+                f"child {run_id!r} was not started by run {self._run_id!r}; await a ref in the run that started it"
             )
         if self._generation == 1:
             raise WorkflowMisuse(f"child {run_id!r} was never started; refs come from start_child()")
@@ -204,7 +230,9 @@ class Family:
         failed = (c_ for c_ in children if c_.outcome is not None and not isinstance(c_.outcome, e.ChildCompleted))
         return min(failed, key=lambda child: child.order, default=None)
 
-    def when_ended(self, child: Child, callback: Callable[..., object], *args: object, context: Context | None) -> None:
+    def when_ended(
+        self, child: Child, callback: Callable[..., object], *args: object, context: Context | None
+    ) -> None:
         """Call back from the loop when the child has ended."""
         call = Callback(self._loop, callback, args, context)
         if child.outcome is not None:

@@ -44,7 +44,11 @@ class Divergence:
         )
 
     def __str__(self) -> str:
-        lines = [f"recorded: {self.recorded}", f"decided:  {self.decided}", f"task:     {self.task_path or 'main'}"]
+        lines = [
+            f"recorded: {self.recorded}",
+            f"decided:  {self.decided}",
+            f"task:     {self.task_path or 'main'}",
+        ]
         return "\n".join([*lines, f"source:   {self.source}"] if self.source else lines)
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from continuum._core import commands as c
 from continuum._core import events as e
@@ -27,9 +27,10 @@ from continuum._core.entries import DECISIONS, Entry, event_of_entry
 from continuum._core.failure import capture
 from continuum._core.family import Family
 from continuum._core.faults import Divergence, Fault, Undecodable, Unwind, waiting_line
-from continuum._core.loop import WATCH, WorkflowLoop, WorkflowTask
+from continuum._core.loop import WATCH, WorkflowLoop
 from continuum._core.mailbox import Conditions, Mailbox
 from continuum._core.requests import Activities, Timers
+from continuum._core.tasks import WorkflowTask
 from continuum.errors import DecodeError, EncodeError, Failure, WorkflowMisuse
 
 MAX_CHILD_DEPTH = 10
@@ -100,7 +101,6 @@ class Machine:
         "context",
         "decisions",
         "loop",
-        "patches",
         "program",
         "signals",
         "timers",
@@ -113,7 +113,9 @@ class Machine:
         self.closing: c.Closing | None = None
         self.decisions = Decisions()
         self.timers = Timers(self.decisions)
-        self.loop = loop = WorkflowLoop(self, context.run_id, self.timers)
+        self.loop = loop = WorkflowLoop(  # type: ignore[abstract]  # what is abstract is refused
+            self, context.run_id, self.timers
+        )
         self.timers.serve(loop)
         self.activities = Activities(loop, self.decisions)
         self.children = Family(
@@ -121,7 +123,6 @@ class Machine:
         )
         self.signals = Mailbox(loop)
         self.conditions = Conditions(loop)
-        self.patches: dict[str, bool] = {}
         self._main: WorkflowTask | None = None
         self._cancelled: str | None = None
 
@@ -196,7 +197,10 @@ class Machine:
     def waiting_for(self) -> str:
         """Say in words what the workflow waits for, such as ``child order-7 (order_flow); signal approve``."""
         waits = [f"activity {request.key}" for request in self.activities.outstanding()]
-        waits += [f"child {child.key}" + (f" ({child.workflow})" if child.workflow else "") for child in self.children.awaited()]
+        waits += [
+            f"child {child.key}" + (f" ({child.workflow})" if child.workflow else "")
+            for child in self.children.awaited()
+        ]
         waits += [f"signal {name}" for name in self.signals.awaited()]
         waits += ["a condition"] * bool(self.conditions.waiting)
         waits += [f"timer {timer.key}" for timer in self.timers.outstanding()]
@@ -208,7 +212,9 @@ class Machine:
     def continue_as_new(self, given: object) -> NoReturn:
         """End this generation and open the next with ``given``."""
         if asyncio.current_task(self.loop) is not self._main:
-            raise WorkflowMisuse("continue_as_new() ends the run's generation: call it from the workflow's main task")
+            raise WorkflowMisuse(
+                "continue_as_new() ends the run's generation: call it from the workflow's main task"
+            )
         raise ContinueAsNew(self.program.input.encode(given, check=True))
 
     # The turn.
@@ -309,10 +315,12 @@ class Machine:
         if main.cancelled():
             if self._cancelled is not None:
                 return c.CancelRun(self._cancelled)
-            return c.FailRun(Failure("CancelledError", "the workflow's main task was cancelled by the workflow itself"))
+            return c.FailRun(
+                Failure("CancelledError", "the workflow's main task was cancelled by the workflow itself")
+            )
         error = main.exception()
-        if isinstance(error, ContinueAsNew):
-            return c.ContinueRun(error.input, self.signals.unread(), self.children.deadlines())
+        if (given := _continuation(error)) is not None:
+            return c.ContinueRun(given, self.signals.unread(), self.children.deadlines())
         if error is not None:
             return c.FailRun(capture(error))
         try:
@@ -340,3 +348,11 @@ def _decisions(entries: Sequence[Entry], position: int) -> tuple[Recorded, int]:
         recorded[entry.type, entry.key] = entry
         position += 1
     return recorded, position
+
+
+def _continuation(error: BaseException | None) -> bytes | None:
+    """Return the next generation's input if ``error`` is only that; a task group wraps what leaves it."""
+    while isinstance(error, BaseExceptionGroup):
+        parts = cast("tuple[BaseException, ...]", error.exceptions)
+        error = parts[0] if len(parts) == 1 else None
+    return error.input if isinstance(error, ContinueAsNew) else None

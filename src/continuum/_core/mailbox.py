@@ -53,7 +53,9 @@ class Mailbox:
 
     def unread(self) -> tuple[e.SignalReceived, ...]:
         """Return what nobody has read, in order of arrival."""
-        return tuple(signal for _, signal in sorted((pair for box in self._boxes.values() for pair in box), key=_order))
+        return tuple(
+            signal for _, signal in sorted((pair for box in self._boxes.values() for pair in box), key=_order)
+        )
 
     def awaited(self) -> list[str]:
         """Return the names that somebody waits for."""

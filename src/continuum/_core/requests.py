@@ -18,7 +18,8 @@ from continuum._core.decisions import Decisions
 from continuum._core.entries import RESULT, Entry, activity_prefix, entry_of_event
 from continuum._core.failure import activity_error
 from continuum._core.faults import Undecodable, Unwind
-from continuum._core.loop import TimerHandle, WorkflowLoop
+from continuum._core.loop import WorkflowLoop
+from continuum._core.tasks import TimerHandle
 from continuum.errors import DecodeError
 from continuum.policies import ActivityOptions
 
@@ -61,7 +62,9 @@ class Activities:
         self._decisions = decisions
         self._asked: dict[str, _Asked] = {}
 
-    async def run(self, key: str, path: str, program: ActivityProgram, given: bytes, options: ActivityOptions) -> Any:
+    async def run(
+        self, key: str, path: str, program: ActivityProgram, given: bytes, options: ActivityOptions
+    ) -> Any:
         """Ask for an activity and wait for its outcome; cancelling the wait cancels the activity."""
         decisions = self._decisions
         if decisions.fault is not None:

@@ -297,9 +297,7 @@ class Index:
             return self._of_method(callee.__self__, _name(callee))
         if isinstance(callee, FunctionType | MethodDescriptorType | ClassMethodDescriptorType):
             # A method call shows the plain function and the receiver as first argument.
-            bound = (
-                first is not ABSENT and first is not UNSEEN and lookup(type(first), _name(callee)) is callee
-            )
+            bound = first is not ABSENT and first is not UNSEEN and lookup(type(first), _name(callee)) is callee
             return self._of_method(first, _name(callee)) if bound else None
         return None
 

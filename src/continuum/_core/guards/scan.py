@@ -266,9 +266,7 @@ class _Scanner(ast.NodeVisitor):
         """Find the nested functions whose every mention is in an argument of ``side_effect``."""
         calls = [node for node in ast.walk(root) if isinstance(node, ast.Call) and self._is_side_effect(node)]
         inside = {id(name) for call in calls for name in ast.walk(call)}
-        names = [
-            node for node in ast.walk(root) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
-        ]
+        names = [node for node in ast.walk(root) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
         only = {name.id for name in names if id(name) in inside}
         only -= {name.id for name in names if id(name) not in inside}
         return {function for name, function in _nested(root) if name in only}
@@ -326,9 +324,7 @@ def _bound(node: ast.AST, package: str) -> Iterator[tuple[str, _Binding]]:
         case ast.Lambda():
             return
         case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
-            yield from (
-                (inner.target.id, None) for inner in ast.walk(node) if isinstance(inner, ast.NamedExpr)
-            )
+            yield from ((inner.target.id, None) for inner in ast.walk(node) if isinstance(inner, ast.NamedExpr))
             return
         case (
             ast.Assign(targets=[ast.Name(id=name)], value=value)
@@ -347,9 +343,7 @@ def _bound(node: ast.AST, package: str) -> Iterator[tuple[str, _Binding]]:
         case ast.ImportFrom(names=aliases, module=module, level=level):
             parents = package.split(".")
             path = [*parents[: len(parents) - level + 1 if level else 0], *([module] if module else [])]
-            yield from (
-                (alias.asname or alias.name, _Import(".".join(path), alias.name)) for alias in aliases
-            )
+            yield from ((alias.asname or alias.name, _Import(".".join(path), alias.name)) for alias in aliases)
         case (
             ast.Name(id=str(name), ctx=ast.Store() | ast.Del())
             | ast.ExceptHandler(name=str(name))
