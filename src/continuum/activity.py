@@ -59,7 +59,12 @@ class Activity(Generic[P, R]):
             return cast("Coroutine[Any, Any, R]", self.function(*args, **kwargs))
         scope = loop.scope()
         key = scope.key(self.name)
-        given = self.arguments.encode(self.parameters.bind(args, kwargs))
+        names = self.parameters.positional
+        if kwargs or len(args) != len(names):
+            arguments = self.parameters.bind(args, kwargs)
+        else:
+            arguments = dict(zip(names, args, strict=True))
+        given = self.arguments.encode(arguments)
         return loop.machine.activities.run(key, scope.path, self, given, self.options)
 
     def with_options(self, **changes: Unpack[ActivityChanges]) -> Activity[P, R]:
@@ -80,7 +85,7 @@ class Activity(Generic[P, R]):
 class Parameters:
     """An activity's parameters: a call's arguments to one dict by name, and back."""
 
-    __slots__ = ("_function", "_name", "_positional", "_positional_only", "_signature", "defaults")
+    __slots__ = ("_function", "_name", "_positional_only", "_signature", "defaults", "positional")
 
     def __init__(self, function: Callable[..., Any], name: str) -> None:
         self._function = function
@@ -96,12 +101,11 @@ class Parameters:
         self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
         self._positional_only = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
         plain = all(p.kind is not p.KEYWORD_ONLY for p in parameters)
-        self._positional: tuple[str, ...] | None = tuple(p.name for p in parameters) if plain else None
+        # Names of all parameters, where a call without keywords that fills them all needs no binding.
+        self.positional = tuple(p.name for p in parameters) if plain else ()
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments by name, defaults included. Raises ``TypeError`` as the call would."""
-        if not kwargs and self._positional is not None and len(args) == len(self._positional):
-            return dict(zip(self._positional, args, strict=True))
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:

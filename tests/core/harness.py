@@ -298,7 +298,7 @@ class Run:
             return " ".join(f"{f.name}={getattr(told, f.name)!s}" for f in changed)
         if isinstance(told, Failure):
             return f"{name}=" + " <- ".join(f"{failure.type}({failure.message!r})" for failure in told.chain())
-        return f"{name}={told.decode() if isinstance(told, bytes) else repr(told)}"
+        return f"{name}={told.decode('utf-8', 'replace') if isinstance(told, bytes) else repr(told)}"
 
 
 def _name(command: c.Command) -> str:

@@ -13,6 +13,7 @@ from continuum._core import commands as c
 from continuum._core.codec import Codec
 from continuum._core.entries import Entry, entry_of_decision, fields_of, value_in
 from continuum._core.faults import Divergence, Fault, Unwind, source_line
+from continuum._core.loop import WorkflowLoop
 from continuum.errors import DecodeError
 
 Recorded = dict[tuple[str, str], Entry]
@@ -21,9 +22,10 @@ Recorded = dict[tuple[str, str], Entry]
 class Decisions:
     """The commands of the turn under way; ``recorded`` is None while the run is live."""
 
-    __slots__ = ("at_us", "commands", "fault", "patches", "recorded")
+    __slots__ = ("_loop", "at_us", "commands", "fault", "patches", "recorded")
 
-    def __init__(self) -> None:
+    def __init__(self, loop: WorkflowLoop) -> None:
+        self._loop = loop
         self.at_us = 0
         self.commands: list[c.Command] = []
         self.recorded: Recorded | None = None
@@ -61,8 +63,13 @@ class Decisions:
         """Set the fault and leave the workflow's code."""
         if isinstance(decided, Entry):
             key = decided.key
-        self.fault = Divergence(_words(recorded), _words(decided), key, task_path, source_line())
+        self.fail(Divergence(_words(recorded), _words(decided), key, task_path, source_line()))
         raise Unwind
+
+    def fail(self, fault: Fault) -> None:
+        """Stop the run here: no further line of the workflow's code takes effect."""
+        self.fault = fault
+        self._loop.stopped = True
 
     def leftover(self) -> Entry | None:
         """Return a recorded decision that the turn did not take. A patch nobody asks for any more is none."""

@@ -272,7 +272,7 @@ class Family:
                 try:
                     return codec.decode(result)
                 except DecodeError as error:
-                    self._decisions.fault = Undecodable(str(error), child.key)
+                    self._decisions.fail(Undecodable(str(error), child.key))
                     raise Unwind from None
             case e.ChildFailed(failure=failure):
                 raise child_error(child.run_id, workflow or child.workflow, failure)

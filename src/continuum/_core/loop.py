@@ -44,8 +44,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     is_workflow_loop = True
 
-    def __init__(self, machine: Machine, run_id: str, timers: Timers) -> None:
+    def __init__(self, machine: Machine, run_id: str) -> None:
         self.machine = machine
+        self.timers: Timers  # set by the machine
         self.now_us = 0
         self.in_turn = False
         self.stopped = False
@@ -53,7 +54,6 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self.exit: SystemExit | None = None
         self.unhandled: list[dict[str, Any]] = []
         self.root = Scope()
-        self._timers = timers
         self._ready: deque[Handle] = deque()
         self._number = crc32(run_id.encode("utf-8", "surrogatepass"))
         self._kept = Kept()
@@ -157,8 +157,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         if when <= self.time():
             return self.call_soon(callback, *args, context=context)
         context = context if context is not None else copy_context()
-        handle = TimerHandle(when, callback, args, context, self._timers)
-        self._timers.arm(handle)
+        handle = TimerHandle(when, callback, args, context, self.timers)
+        self.timers.arm(handle)
         return handle
 
     def create_future(self) -> asyncio.Future[Any]:
@@ -168,7 +168,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._number = future.identity = self._number + 1
         return future
 
-    def create_task(  # type: ignore[override]  # also takes any awaitable, such as a ChildRef
+    def create_task(
         self, coro: Any, *, name: object = None, context: Context | None = None, **options: Any
     ) -> asyncio.Task[Any]:
         if self.discarded:

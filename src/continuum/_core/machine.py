@@ -111,13 +111,10 @@ class Machine:
         self.program = program
         self.context = context
         self.closing: c.Closing | None = None
-        self.decisions = Decisions()
-        self.timers = Timers(self.decisions)
-        self.loop = loop = WorkflowLoop(  # type: ignore[abstract]  # what is abstract is refused
-            self, context.run_id, self.timers
-        )
-        self.timers.serve(loop)
-        self.activities = Activities(loop, self.decisions)
+        self.loop = loop = WorkflowLoop(self, context.run_id)  # type: ignore[abstract]  # what is abstract is refused
+        self.decisions = Decisions(loop)
+        self.timers = loop.timers = Timers(self, loop, self.decisions)
+        self.activities = Activities(self, loop, self.decisions)
         self.children = Family(
             loop, self.decisions, context.run_id, context.generation, context.depth, context.max_child_depth
         )
@@ -157,7 +154,7 @@ class Machine:
         try:
             live = self._replay(started, entries)
         except DecodeError as error:
-            self.decisions.fault = Undecodable(str(error))
+            self.decisions.fail(Undecodable(str(error)))
             live = False
         finally:
             if watched:
@@ -231,14 +228,18 @@ class Machine:
             return True
         recorded, position = _decisions(entries, position)
         self._turn(started.at_us, recorded, self._deliver, started)
-        decisions = self.decisions
+        decisions, repeat = self.decisions, self.activities.repeat
         while position < size and decisions.fault is None:
             entry = entries[position]
             if self.closing is not None:
                 self._unexpected(entry, f"the run ended with {type(self.closing).__name__}")
                 break
-            recorded, position = _decisions(entries, position + 1)
-            self._turn(entry.at_us, recorded, self._deliver_again, entry)
+            position += 1
+            recorded = _NOTHING
+            if position < size and entries[position].type in DECISIONS:
+                recorded, position = _decisions(entries, position)
+            deliver = repeat if entry.type == "activity_completed" else self._deliver_again
+            self._turn(entry.at_us, recorded, deliver, entry)
         return False
 
     def _turn(self, at_us: int, recorded: Recorded | None, deliver: Callable[[_T], None], what: _T) -> None:
@@ -249,11 +250,12 @@ class Machine:
         decisions.begin(at_us, recorded)
         try:
             deliver(what)
-            self._run()
+            self._drain()
+            if self.conditions.waiting:
+                self._wake_conditions()
         except Unwind:
             pass
         if decisions.fault is not None:
-            loop.stopped = True
             return
         main = self._main
         if loop.exit is not None or (main is not None and main.done()):
@@ -265,15 +267,14 @@ class Machine:
             self._unexpected(entry, f"nothing; the workflow waits for {self.waiting_for()}")
 
     def _deliver_again(self, entry: Entry) -> None:
-        if entry.type != "activity_completed" or not self.activities.repeat(entry):
-            self._deliver(event_of_entry(entry))
+        self._deliver(event_of_entry(entry))
 
     def _deliver(self, event: e.Event) -> None:
         match event:
             case e.ActivityCompleted() | e.ActivityFailed():
-                self.activities.ended(event, self)
+                self.activities.ended(event)
             case e.TimerFired():
-                self.timers.fired(event, self)
+                self.timers.fired(event)
             case e.ChildCompleted() | e.ChildFailed() | e.ChildCancelled() | e.ChildStartFailed():
                 self.children.ended(event)
             case e.SignalReceived():
@@ -291,22 +292,21 @@ class Machine:
         try:
             given = self.program.input.decode(event.input)
         except DecodeError as error:
-            self.decisions.fault = Undecodable(str(error))
+            self.decisions.fail(Undecodable(str(error)))
             raise Unwind from None
         self.children.carry_deadlines(event.child_deadlines)
         self._main = self.loop.spawn(self.program.start(given))
 
-    def _run(self) -> None:
-        """Drain the loop; wake conditions that have come true; until nothing moves."""
-        loop, decisions = self.loop, self.decisions
-        while True:
-            overrun = loop.drain()
-            if overrun is not None:
-                decisions.fault = overrun
-            if not self.conditions.waiting or loop.stopped or decisions.fault is not None:
-                return
-            if self._main is None or self._main.done() or not self.conditions.check():
-                return
+    def _wake_conditions(self) -> None:
+        """Wake the conditions that have come true and drain the loop, until nothing moves."""
+        while (
+            not self.loop.stopped and self._main is not None and not self._main.done() and self.conditions.check()
+        ):
+            self._drain()
+
+    def _drain(self) -> None:
+        if (overrun := self.loop.drain()) is not None:
+            self.decisions.fail(overrun)
 
     def _closing(self, main: WorkflowTask | None) -> c.Closing:
         if self.loop.exit is not None:
@@ -331,7 +331,7 @@ class Machine:
     def _unexpected(self, entry: Entry, decided: str) -> None:
         source = waiting_line(self._main) if self._main is not None and not self._main.done() else ""
         words = f"{entry.type} {entry.key} {entry.payload.decode('utf-8', 'replace')[:300]}"
-        self.decisions.fault = Divergence(words, decided, entry.key, "", source)
+        self.decisions.fail(Divergence(words, decided, entry.key, "", source))
         self.closing = None
 
     def _assert_open(self) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol, TypeAlias, cast
 
 from continuum._core import commands as c
 from continuum._core import events as e
 from continuum._core.codec import Codec
 from continuum._core.decisions import Decisions
-from continuum._core.entries import RESULT, Entry, activity_prefix, entry_of_event
+from continuum._core.entries import RESULT, Entry, activity_prefix, entry_of_event, event_of_entry
 from continuum._core.failure import activity_error
 from continuum._core.faults import Undecodable, Unwind
 from continuum._core.loop import WorkflowLoop
@@ -43,21 +43,18 @@ class Waiting(Protocol):
     def waiting_for(self) -> str: ...
 
 
-class _Asked(NamedTuple):
-    key: str
-    program: ActivityProgram
-    input: bytes
-    options: ActivityOptions
-    path: str
-    future: asyncio.Future[Any] | None  # None: nobody waits any more
+# An activity that is asked for: a tuple, because making one is part of every step. The future is None when nobody
+# waits any more.
+_Asked: TypeAlias = tuple[ActivityProgram, bytes, ActivityOptions, str, asyncio.Future[Any] | None]
 
 
 class Activities:
     """The activities that were asked for and have not ended."""
 
-    __slots__ = ("_asked", "_decisions", "_loop")
+    __slots__ = ("_asked", "_decisions", "_loop", "_run")
 
-    def __init__(self, loop: WorkflowLoop, decisions: Decisions) -> None:
+    def __init__(self, run: Waiting, loop: WorkflowLoop, decisions: Decisions) -> None:
+        self._run = run
         self._loop = loop
         self._decisions = decisions
         self._asked: dict[str, _Asked] = {}
@@ -70,80 +67,77 @@ class Activities:
         if decisions.fault is not None:
             raise Unwind
         future = self._loop.create_future()
-        self._asked[key] = _Asked(key, program, given, options, path, future)
+        self._asked[key] = program, given, options, path, future
         if decisions.recorded is None:
             decisions.request(c.RunActivity(key, program.name, given, options))
         try:
             return await future
         except asyncio.CancelledError:
-            asked = self._asked.get(key)
-            if asked is not None and not self._loop.stopped:
-                self._asked[key] = asked._replace(future=None)
+            if key in self._asked and not self._loop.stopped:
+                self._asked[key] = program, given, options, path, None
                 decisions.request(c.CancelActivity(key))
             raise
 
-    def ended(self, event: e.ActivityCompleted | e.ActivityFailed, run: Waiting) -> None:
+    def ended(self, event: e.ActivityCompleted | e.ActivityFailed) -> None:
         """Hand an outcome to who waits for it."""
         asked = self._asked.pop(event.key, None)
         if asked is None:
-            words = f"no activity of that key is asked for; the workflow waits for {run.waiting_for()}"
+            words = f"no activity of that key is asked for; the workflow waits for {self._run.waiting_for()}"
             self._decisions.diverge(entry_of_event(event), words, "", event.key)
-        name = asked.program.name
-        if event.name != name or not asked.program.arguments.means_the_same(event.input, asked.input):
-            words = f"activity {name} {asked.key} {asked.input.decode('utf-8', 'replace')[:300]}"
-            self._decisions.diverge(entry_of_event(event), words, asked.path, event.key)
+        program, given, _, path, future = asked
+        if event.name != program.name or not program.arguments.means_the_same(event.input, given):
+            words = f"activity {program.name} {event.key} {given.decode('utf-8', 'replace')[:300]}"
+            self._decisions.diverge(entry_of_event(event), words, path, event.key)
+        if future is None or future.done():
+            return
         if isinstance(event, e.ActivityCompleted):
-            self._resolve(asked, event.result)
-        elif asked.future is not None and not asked.future.done():
-            asked.future.set_exception(activity_error(name, event.failure))
+            future.set_result(self._decode(program, event.key, event.result))
+        else:
+            future.set_exception(activity_error(program.name, event.failure))
 
-    def repeat(self, entry: Entry) -> bool:
-        """Hand out a recorded result if its entry repeats to the letter what is asked for; say whether it does.
+    def repeat(self, entry: Entry) -> None:
+        """Hand out a recorded result.
 
-        Most entries of a replay do. Then nothing is parsed but the result.
+        Most entries of a replay repeat to the letter what is asked for; of those nothing is parsed but the result.
         """
-        asked = self._asked.get(entry.key)
-        if asked is None:
-            return False
-        prefix = activity_prefix(asked.program.name, asked.input) + RESULT
-        if not entry.payload.startswith(prefix):
-            return False
-        del self._asked[entry.key]
-        self._resolve(asked, entry.payload[len(prefix) : -1])
-        return True
+        key, payload = entry.key, entry.payload
+        asked = self._asked.get(key)
+        if asked is not None:
+            program, given, _, _, future = asked
+            prefix = activity_prefix(program.name, given)
+            if payload.startswith(prefix) and payload.startswith(RESULT, len(prefix)):
+                del self._asked[key]
+                if future is not None and not future.done():
+                    future.set_result(self._decode(program, key, payload[len(prefix) + len(RESULT) : -1]))
+                return
+        self.ended(cast("e.ActivityCompleted", event_of_entry(entry)))
 
     def outstanding(self) -> Iterator[c.RunActivity]:
         """Yield what is still waited for, in the order it was asked for."""
         return (
-            c.RunActivity(asked.key, asked.program.name, asked.input, asked.options)
-            for asked in self._asked.values()
-            if asked.future is not None
+            c.RunActivity(key, program.name, given, options)
+            for key, (program, given, options, _, future) in self._asked.items()
+            if future is not None
         )
 
-    def _resolve(self, asked: _Asked, result: bytes) -> None:
-        if asked.future is None or asked.future.done():
-            return
+    def _decode(self, program: ActivityProgram, key: str, result: bytes) -> Any:
         try:
-            value = asked.program.result.decode(result)
+            return program.result.decode(result)
         except DecodeError as error:
-            self._decisions.fault = Undecodable(str(error), asked.key)
+            self._decisions.fail(Undecodable(str(error), key))
             raise Unwind from None
-        asked.future.set_result(value)
 
 
 class Timers:
     """The timers that are set and have not fired."""
 
-    __slots__ = ("_decisions", "_loop", "_pending")
+    __slots__ = ("_decisions", "_loop", "_pending", "_run")
 
-    def __init__(self, decisions: Decisions) -> None:
+    def __init__(self, run: Waiting, loop: WorkflowLoop, decisions: Decisions) -> None:
+        self._run = run
+        self._loop = loop
         self._decisions = decisions
         self._pending: dict[str, TimerHandle] = {}
-        self._loop: WorkflowLoop
-
-    def serve(self, loop: WorkflowLoop) -> None:
-        """Take the timers of ``loop``."""
-        self._loop = loop
 
     def arm(self, handle: TimerHandle) -> None:
         """Set a timer under the next key of the task that asks."""
@@ -159,11 +153,11 @@ class Timers:
             del self._pending[handle.key]
             self._decisions.request(c.CancelTimer(handle.key))
 
-    def fired(self, event: e.TimerFired, run: Waiting) -> None:
+    def fired(self, event: e.TimerFired) -> None:
         """Make a timer's callback ready."""
         handle = self._pending.pop(event.key, None)
         if handle is None:
-            words = f"no timer of that key is set; the workflow waits for {run.waiting_for()}"
+            words = f"no timer of that key is set; the workflow waits for {self._run.waiting_for()}"
             self._decisions.diverge(entry_of_event(event), words, "", event.key)
         self._loop.fire(handle)
 

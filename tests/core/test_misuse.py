@@ -1,0 +1,216 @@
+"""Functions for authors, called where they cannot work: outside, in another thread, on the wrong thing."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import continuum
+from continuum import ChildRef, DefinitionError, WorkflowMisuse, activity, child, start_child, workflow
+from tests.core.harness import Run
+
+
+@activity
+async def charge(order_id: str) -> str:
+    return order_id
+
+
+@workflow
+async def ship(order_id: str) -> str:
+    return order_id
+
+
+def send(coroutine: Any) -> None:
+    try:
+        coroutine.send(None)
+    finally:
+        coroutine.close()
+
+
+CALLS: dict[str, Callable[[], Any]] = {
+    "now": continuum.now,
+    "random": continuum.random,
+    "uuid4": continuum.uuid4,
+    "side_effect": lambda: continuum.side_effect(lambda: 1),
+    "patched": lambda: continuum.patched("p"),
+    "continue_as_new": lambda: continuum.continue_as_new(1),
+    "wait_condition": lambda: send(continuum.wait_condition(lambda: True)),
+    "wait_signal": lambda: send(continuum.wait_signal("go")),
+    "start_child": lambda: start_child(ship, "o1"),
+    "child": lambda: child(ship, "o1"),
+    "await_children": lambda: send(continuum.await_children([])),
+    "as_completed": lambda: continuum.as_completed([]),
+    "await ref": lambda: send(continuum.await_child(ChildRef("r/x"))),
+    "ChildRef.signal": lambda: ChildRef("r/x").signal("go"),
+    "ChildRef.cancel": lambda: ChildRef("r/x").cancel(),
+    "ChildRef.done": lambda: ChildRef("r/x").done(),
+    "ChildRef.result": lambda: ChildRef("r/x").result(),
+}
+
+
+def names(name: str, error: WorkflowMisuse) -> bool:
+    return f"{name}() works only while a workflow's code runs" in str(error)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_outside_a_workflow_it_is_refused_by_name(name: str) -> None:
+    with pytest.raises(WorkflowMisuse) as caught:
+        CALLS[name]()
+    assert isinstance(caught.value, RuntimeError)
+    assert names(name, caught.value)
+    assert "client" in str(caught.value)
+
+
+def test_all_functions_for_authors_are_tried_here() -> None:
+    tried = {name for name in CALLS if name in continuum.__all__} | {"await_child"}
+    functions = {name for name in continuum.__all__ if name.islower() and callable(getattr(continuum, name))}
+    assert functions - tried == {"workflow", "activity", "deterministic"}
+
+
+@pytest.mark.parametrize("name", ["now", "start_child", "side_effect", "ChildRef.cancel"])
+def test_from_another_thread_it_is_refused(name: str) -> None:
+    """A thread that workflow code reaches through a helper has no run of its own."""
+
+    def in_a_thread() -> str:
+        told: list[str] = []
+
+        def call() -> None:
+            try:
+                CALLS[name]()
+            except WorkflowMisuse as error:
+                told.append(str(error))
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        thread.join()
+        return told[0]
+
+    @workflow
+    async def flow() -> str:
+        return HELPERS["thread"]()
+
+    HELPERS["thread"] = in_a_thread
+    run = Run(flow)
+    if run.turn.closing and hasattr(run.closing, "failure"):
+        assert run.failure.type == "NotDeterministic"  # the guard was there first
+        assert "thread" in run.failure.message.lower()
+    else:
+        assert "another thread" in run.result
+
+
+HELPERS: dict[str, Callable[[], str]] = {}
+
+
+def test_a_workflow_called_inside_a_workflow_is_refused_with_both_ways_out() -> None:
+    @workflow
+    async def flow() -> str:
+        return await ship("o1")
+
+    failure = Run(flow).failure
+    assert failure.type == "WorkflowMisuse"
+    assert "'ship'" in failure.message
+    assert "child(ship, …)" in failure.message
+    assert "ship.function(…)" in failure.message
+
+
+def test_the_plain_function_of_a_workflow_runs_in_the_callers_run() -> None:
+    @workflow
+    async def flow() -> str:
+        return await ship.function("o1")
+
+    assert Run(flow).result == "o1"
+
+
+async def plain(order_id: str) -> str:
+    return order_id
+
+
+@pytest.mark.parametrize("thing", [plain, charge, "ship", None, 3], ids=["function", "activity", "name", "None", "int"])
+@pytest.mark.parametrize("start", [child, start_child])
+def test_what_is_no_workflow_is_no_child(start: Any, thing: Any) -> None:
+    @workflow
+    async def flow() -> str:
+        try:
+            start(thing, "o1")
+        except DefinitionError as error:
+            return str(error)
+        return ""
+
+    message = Run(flow).result
+    assert message.startswith(f"{start.__name__}() takes a workflow's definition")
+    assert repr(thing) in message
+    assert "@workflow" in message
+
+
+@pytest.mark.parametrize("id", ["run-2/ship-1", "run-1", "run-1/ship-1/x", "run-1/", "run-10/ship-1"])
+def test_a_ref_of_another_run_is_refused(id: str) -> None:
+    @workflow
+    async def flow() -> str:
+        return await ChildRef[str](id)
+
+    failure = Run(flow).failure
+    assert failure.type == "WorkflowMisuse"
+    assert repr(id) in failure.message
+    assert "'run-1'" in failure.message
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda ref: ref.signal("go"),
+        lambda ref: ref.cancel(),
+        lambda ref: ref.done(),
+        lambda ref: continuum.as_completed([ref]),
+        lambda ref: ref.add_done_callback(print),
+    ],
+    ids=["signal", "cancel", "done", "as_completed", "callback"],
+)
+def test_a_ref_that_was_never_started_is_refused(use: Callable[[ChildRef[str]], object]) -> None:
+    @workflow
+    async def flow() -> None:
+        use(ChildRef("run-1/never"))
+
+    failure = Run(flow).failure
+    assert failure.type == "WorkflowMisuse"
+    assert "'run-1/never'" in failure.message
+    assert "start_child" in failure.message
+
+
+def test_a_signal_to_a_child_has_a_name_that_an_entry_can_hold() -> None:
+    """What ``wait_signal`` refuses could never be read."""
+    for name in ("", "a\0b", "\ud800"):
+
+        @workflow
+        async def flow() -> None:
+            start_child(ship, "o1", id="x").signal(name)
+
+        assert Run(flow).failure.type in ("TypeError", "InvalidId", "ValueError")
+
+
+def test_a_cancel_reason_that_an_entry_cannot_hold_is_refused() -> None:
+    @workflow
+    async def flow() -> None:
+        start_child(ship, "o1", id="x").cancel("\ud800")
+
+    assert Run(flow).closing is not None
+
+
+def test_from_a_bare_callback_it_is_refused() -> None:
+    @workflow
+    async def flow() -> list[str]:
+        import asyncio
+
+        told: list[str] = []
+
+        def callback() -> None:
+            try:
+                start_child(ship, "o1")
+            except WorkflowMisuse as error:
+                told.append(str(error))
+
+        asyncio.get_running_loop().call_soon(callback)
+        await asyncio.sleep(0)
+        return told
+
+    assert "bare callback" in Run(flow).result[0]
