@@ -63,7 +63,7 @@ class Activity(Generic[P, R]):
         if kwargs or len(args) != len(names):
             arguments = self.parameters.bind(args, kwargs)
         else:
-            arguments = dict(zip(names, args, strict=True))
+            arguments = dict(zip(names, args))  # noqa: B905 - of equal length; strict= doubles the cost
         given = self.arguments.encode(arguments)
         return loop.machine.activities.run(key, scope.path, self, given, self.options)
 

@@ -215,7 +215,7 @@ def start_child(flow: Any, value: Any = None, /, *, id: str | None = None, **opt
     scope, family = loop.scope(), loop.machine.children
     checked = _check_flow("start_child", flow)
     key = family.key(scope, checked.name, id)
-    given = checked.input.encode(value, check=True)
+    given = checked.input.encode(value)
     made = with_options("start_child()", _DEFAULT, options)
     started = family.start(key, scope.path, checked, given, made)
     return ChildRef(started.run_id, checked.name, checked.result)
@@ -241,7 +241,7 @@ def child(flow: Any, value: Any = None, /, *, id: str | None = None, **options: 
     scope, family = loop.scope(), loop.machine.children
     checked = _check_flow("child", flow)
     key = family.key(scope, checked.name, id)
-    given = checked.input.encode(value, check=True)
+    given = checked.input.encode(value)
     made = with_options("child()", _DEFAULT, options)
     return _start_and_wait(family, key, scope.path, checked, given, made)
 

@@ -28,7 +28,7 @@ async def wait_signal(name: str, type: Any = None, *, timeout: Duration | None =
 
     >>> approval = await wait_signal("approve", Approval, timeout=3600)  # doctest: +SKIP
     """
-    if type(name) is not str or not name:
+    if not isinstance(name, str) or not name:
         raise TypeError(f"wait_signal() takes the name of a signal first: got {name!r}")
     machine = current("wait_signal").machine
     if timeout is None:

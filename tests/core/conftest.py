@@ -7,7 +7,6 @@ has ended. So "recorded" and "recorded but pending" hold for every primitive in 
 from collections.abc import Iterator
 
 import pytest
-
 from tests.core import harness
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from continuum import Failure, Workflow
+from continuum import Failure, Retry, Workflow
 from continuum._core import commands as c
 from continuum._core import events as e
 from continuum._core.entries import Entry, entry_of_decision, entry_of_event
@@ -294,11 +294,21 @@ class Run:
         if name == "unread":
             return f"unread=[{', '.join(f'{signal.name} {signal.payload.decode()}' for signal in told)}]"
         if name == "options":
-            changed = [f for f in dataclasses.fields(told) if getattr(told, f.name) != f.default]
-            return " ".join(f"{f.name}={getattr(told, f.name)!s}" for f in changed)
+            return " ".join(_changed(told))
         if isinstance(told, Failure):
             return f"{name}=" + " <- ".join(f"{failure.type}({failure.message!r})" for failure in told.chain())
         return f"{name}={told.decode('utf-8', 'replace') if isinstance(told, bytes) else repr(told)}"
+
+
+def _changed(options: Any) -> Iterator[str]:
+    """Yield the options that are set, as ``name=value``."""
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if value != field.default:
+            text = (
+                f"{type(value).__name__}({', '.join(_changed(value))})" if isinstance(value, Retry) else str(value)
+            )
+            yield f"{field.name}={text}"
 
 
 def _name(command: c.Command) -> str:

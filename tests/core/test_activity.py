@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
+from tests.core.harness import Run, recorded
 
 from continuum import ActivityFailed, ActivityOptions, ActivityTimedOut, Failure, Retry, activity, workflow
 from continuum._core.commands import CancelActivity, RunActivity
-from tests.core.harness import Run, recorded
 
 
 @activity

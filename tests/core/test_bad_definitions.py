@@ -127,7 +127,9 @@ def test_an_activity_with_any_number_of_arguments_is_refused() -> None:
     assert "options" in refusal(activity, named)
 
 
-@pytest.mark.parametrize(("option", "near"), [("retries", "retry"), ("que", "queue"), ("start_to_end", "start_to_close")])
+@pytest.mark.parametrize(
+    ("option", "near"), [("retries", "retry"), ("que", "queue"), ("start_to_end", "start_to_close")]
+)
 def test_an_unknown_option_of_an_activity_is_told_with_its_nearest_name(option: str, near: str) -> None:
     """SV09: unknown options of a definition and of a call raise."""
     for use in (activity, activity(sync).with_options):

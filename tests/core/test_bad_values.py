@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel, Field
+from tests.core.harness import Run
 
 from continuum import EncodeError, InvalidId, activity, child, start_child, workflow
 from continuum._core.codec import ANY, MAX_VALUE_BYTES, Codec
 from continuum._core.keys import MAX_RUN_ID_BYTES, check_child_key, check_root_id
-from tests.core.harness import Run
 
 
 @dataclass
@@ -50,9 +50,11 @@ NAN, INF = float("nan"), float("inf")
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_value_that_does_not_fit_is_refused_with_the_path_of_its_field(value: Any, field: str, problem: str) -> None:
+def test_a_value_that_does_not_fit_is_refused_with_the_path_of_its_field(
+    value: Any, field: str, problem: str
+) -> None:
     with pytest.raises(EncodeError) as caught:
-        ORDER.encode(value, check=True)
+        ORDER.encode(value)
     error = caught.value
     assert isinstance(error, TypeError)
     assert (error.what, error.field) == ("input of workflow 'order'", field)
@@ -60,10 +62,12 @@ def test_a_value_that_does_not_fit_is_refused_with_the_path_of_its_field(value: 
     assert str(error).startswith(f"input of workflow 'order' at {field}: ")
 
 
-@pytest.mark.parametrize("value", [5, "o1", None, object(), [], {"id": "o1"}], ids=repr)
+@pytest.mark.parametrize(
+    "value", [5, "o1", None, object(), [], {"id": "o1"}], ids=lambda value: type(value).__name__
+)
 def test_another_type_altogether_is_refused(value: Any) -> None:
     with pytest.raises(EncodeError) as caught:
-        ORDER.encode(value, check=True)
+        ORDER.encode(value)
     assert caught.value.what == "input of workflow 'order'"
 
 
@@ -78,7 +82,7 @@ def test_another_type_altogether_is_refused(value: Any) -> None:
         ({"a": object()}, "a"),
         ([{1, 2}, object()], "[1]"),
     ],
-    ids=str,
+    ids=["deep", "list", "surrogate", "bare NaN", "bare NUL", "object", "object beside a set"],
 )
 def test_plain_values_are_searched_to_the_bottom(value: Any, field: str) -> None:
     with pytest.raises(EncodeError) as caught:
@@ -100,7 +104,7 @@ def test_a_value_that_holds_itself_is_refused() -> None:
 def test_a_constraint_of_the_type_is_kept_at_the_boundary() -> None:
     value = Positive.model_construct(cents=-5)
     with pytest.raises(EncodeError, match=r"at cents: .*greater than 0"):
-        Codec(Positive, "input").encode(value, check=True)
+        Codec(Positive, "input").encode(value)
 
 
 def test_a_value_beyond_the_limit_is_refused_with_its_size() -> None:
@@ -212,13 +216,12 @@ def test_an_id_that_cannot_be_used_is_refused_by_name(key: str, says: str) -> No
     async def flow() -> list[str]:
         try:
             start_child(ship, Order("o1", []), id=key)
-        except InvalidId as error:
-            assert isinstance(error, ValueError)
-            return ["refused", str(error)]
+        except ValueError as error:
+            return [type(error).__name__, str(error)]
         return []
 
-    refused, message = Run(flow).result
-    assert refused == "refused"
+    kind, message = Run(flow).result
+    assert kind == "InvalidId"
     assert "child id" in message
     assert says in message
 

@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
+from tests.core.harness import Run, recorded
 
 from continuum import ChildCancelled, activity, await_child, child, start_child, wait_signal, workflow
 from continuum._core.commands import CancelActivity, CancelChild, CancelRun, CompleteRun, FailRun, RunActivity
-from tests.core.harness import Run, recorded
 
 
 @activity
@@ -44,9 +44,7 @@ def test_a_fresh_cancel_is_delivered_and_the_clean_up_may_wait() -> None:
 
 
 CANCEL = recorded("cancel_requested", reason="out of stock")
-REFUNDED = recorded(
-    "activity_completed", "refund-1", name="refund", input={"order_id": "o1"}, result="ok", at=9
-)
+REFUNDED = recorded("activity_completed", "refund-1", name="refund", input={"order_id": "o1"}, result="ok", at=9)
 
 
 def test_a_recorded_cancel_ends_the_run_as_it_did() -> None:

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 import pytest
+from tests.core.harness import Run, recorded
 
 from continuum import (
     Cancelled,
@@ -22,7 +23,6 @@ from continuum import (
     workflow,
 )
 from continuum._core.commands import CancelChild, CompleteRun, SendSignal, StartChild
-from tests.core.harness import Run, recorded
 
 
 @dataclass

@@ -5,11 +5,11 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from tests.core.harness import START_US, Run, recorded
 
 from continuum import ChildDepthExceeded, ChildFailed, ChildTimedOut, child, start_child, workflow
 from continuum._core.commands import CancelChild, CancelTimer, CompleteRun, RefuseChild, StartChild, StartTimer
 from continuum._core.machine import Machine
-from tests.core.harness import START_US, Run, recorded
 
 
 @workflow
@@ -22,8 +22,6 @@ async def bounded() -> str:
     try:
         return await child(part, 1, id="p", timeout=timedelta(minutes=1))
     except ChildTimedOut as error:
-        assert isinstance(error, TimeoutError)
-        assert isinstance(error, ChildFailed)
         return f"{error.child_run_id} {error.workflow} {error.failure.timed_out}"
 
 
@@ -40,6 +38,11 @@ def test_a_fresh_child_with_a_timeout_has_a_timer_with_its_parent() -> None:
     run.fired()
     assert run.commands[0] == CancelChild("p", "run-1/p", "timeout")
     assert run.result == "run-1/p part True"
+
+
+def test_a_child_out_of_time_is_a_failed_child_and_a_timeout() -> None:
+    assert issubclass(ChildTimedOut, ChildFailed)
+    assert issubclass(ChildTimedOut, TimeoutError)
 
 
 def test_a_recorded_timeout_of_a_child_is_raised_again() -> None:

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from tests.core.harness import Run, recorded
 
 from continuum import (
     ChildFailed,
@@ -17,7 +18,6 @@ from continuum import (
     workflow,
 )
 from continuum._core.commands import CancelChild
-from tests.core.harness import Run, recorded
 
 
 @workflow
@@ -368,7 +368,10 @@ def test_a_done_callback_is_called_once_and_can_be_dropped() -> None:
     async def flow() -> list[str]:
         kept, dropped = start(2)
         called: list[str] = []
-        unwanted = lambda ref: called.append("dropped")
+
+        def unwanted(_: object) -> None:
+            called.append("dropped")
+
         kept.add_done_callback(lambda ref: called.append(ref.id))
         dropped.add_done_callback(unwanted)
         counts = [dropped.remove_done_callback(unwanted), dropped.remove_done_callback(unwanted)]

@@ -2,9 +2,10 @@
 
 import asyncio
 
+from tests.core.harness import START_US, Run, recorded
+
 from continuum import activity, wait_condition, wait_signal, workflow
 from continuum._core.commands import CompleteRun, StartTimer
-from tests.core.harness import START_US, Run, recorded
 
 
 @activity

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from tests.core.harness import START_US, Run, recorded
 
 from continuum import (
     ChildRef,
@@ -18,7 +19,6 @@ from continuum import (
 )
 from continuum._core.commands import AwaitChild, CancelChild, ContinueRun, StartTimer
 from continuum._core.events import SignalReceived
-from tests.core.harness import START_US, Run, recorded
 
 
 @activity

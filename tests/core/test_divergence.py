@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from tests.core.harness import Run, recorded
 
 from continuum import NonDeterminismError, activity, child, side_effect, start_child, wait_signal, workflow
 from continuum._core.entries import Entry
 from continuum._core.faults import Divergence
-from tests.core.harness import Run, recorded
 
 
 @activity
@@ -374,5 +374,7 @@ def test_a_payload_whose_keys_stand_in_another_order_is_the_same() -> None:
         return await charge("o1")
 
     given = b'{"cents": 100, "order_id": "o1"}'
-    entry = Entry("activity_completed", "charge-1", 0, b'{"result": "paid", "input": %b, "name": "charge"}' % given)
+    entry = Entry(
+        "activity_completed", "charge-1", 0, b'{"result": "paid", "input": %b, "name": "charge"}' % given
+    )
     assert Run.replayed(flow, None, entry).result == "paid"

@@ -5,6 +5,7 @@ import json
 from typing import Any, get_args
 
 import pytest
+from tests.core.harness import FAULTS, Run, recorded
 
 from continuum import Failure, activity, child, side_effect, start_child, wait_signal, workflow
 from continuum._core import commands as c
@@ -12,7 +13,6 @@ from continuum._core import events as e
 from continuum._core.entries import DECISIONS, Entry, entry_of_decision, entry_of_event, event_of_entry
 from continuum._core.faults import Undecodable
 from continuum.policies import ChildOptions
-from tests.core.harness import FAULTS, Run, recorded
 
 AT = 1_767_225_600_000_001
 LOST = Failure("Lost", "at sea", "line 3", Failure("OSError", "no"), (Failure("A", "b"),))

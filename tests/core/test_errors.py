@@ -5,11 +5,11 @@ import json
 from typing import Any
 
 import pytest
+from tests.core.harness import Run
 
 from continuum import ActivityFailed, ChildFailed, ChildTimedOut, Failure, activity, child, workflow
 from continuum._core.commands import FailRun
 from continuum._core.failure import MAX_CHAIN, MAX_PARTS, MAX_TEXT, capture, decode_failure, encode_failure
-from tests.core.harness import Run
 
 
 class CardDeclined(Exception):

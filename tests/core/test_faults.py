@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from tests.core.harness import Run, recorded
 
 from continuum import (
     activity,
@@ -18,7 +19,6 @@ from continuum import (
     workflow,
 )
 from continuum._core.faults import Divergence, Overrun, Undecodable
-from tests.core.harness import Run, recorded
 
 
 @activity
@@ -241,7 +241,9 @@ def test_a_recorded_side_effect_that_does_not_fit_is_a_fault() -> None:
         except Exception:
             return 0
 
-    run = Run.replayed(flow, None, recorded("side_effect_recorded", "side_effect-1", value="one"), allow_fault=True)
+    run = Run.replayed(
+        flow, None, recorded("side_effect_recorded", "side_effect-1", value="one"), allow_fault=True
+    )
     assert isinstance(run.fault, Undecodable)
 
 

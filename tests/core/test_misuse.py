@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.core.harness import Run
 
 import continuum
 from continuum import ChildRef, DefinitionError, WorkflowMisuse, activity, child, start_child, workflow
-from tests.core.harness import Run
 
 
 @activity
@@ -126,7 +126,9 @@ async def plain(order_id: str) -> str:
     return order_id
 
 
-@pytest.mark.parametrize("thing", [plain, charge, "ship", None, 3], ids=["function", "activity", "name", "None", "int"])
+@pytest.mark.parametrize(
+    "thing", [plain, charge, "ship", None, 3], ids=["function", "activity", "name", "None", "int"]
+)
 @pytest.mark.parametrize("start", [child, start_child])
 def test_what_is_no_workflow_is_no_child(start: Any, thing: Any) -> None:
     @workflow

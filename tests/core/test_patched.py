@@ -2,9 +2,10 @@
 
 import asyncio
 
+from tests.core.harness import Run, recorded
+
 from continuum import activity, patched, workflow
 from continuum._core.commands import ApplyPatch
-from tests.core.harness import Run, recorded
 
 
 @activity

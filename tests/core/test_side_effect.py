@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from tests.core.harness import Run, recorded
 
 from continuum import (
     EncodeError,
@@ -19,7 +20,6 @@ from continuum import (
     workflow,
 )
 from continuum._core.commands import CompleteRun, RecordSideEffect
-from tests.core.harness import Run, recorded
 
 CALLS: list[str] = []
 

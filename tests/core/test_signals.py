@@ -4,10 +4,10 @@ import asyncio
 from dataclasses import dataclass
 
 import pytest
+from tests.core.harness import START_US, Run, recorded
 
 from continuum import DecodeError, activity, wait_signal, workflow
 from continuum._core.commands import CancelTimer, CompleteRun, StartTimer
-from tests.core.harness import START_US, Run, recorded
 
 
 @dataclass

@@ -4,9 +4,10 @@ import asyncio
 import datetime as dt
 import uuid
 
+from tests.core.harness import START_US, Run, recorded
+
 from continuum import activity, now, random, uuid4, workflow
 from continuum._core.commands import CompleteRun
-from tests.core.harness import START_US, Run, recorded
 
 
 @activity
@@ -51,7 +52,7 @@ def test_now_never_goes_back_though_an_event_is_stamped_earlier() -> None:
 def test_now_is_aware_and_in_utc() -> None:
     @workflow
     async def flow() -> bool:
-        return now().tzinfo is dt.timezone.utc
+        return now().tzinfo is dt.UTC
 
     assert Run(flow).result is True
 

@@ -4,10 +4,10 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from tests.core.harness import START_US, Run, recorded
 
 from continuum import activity, now, workflow
 from continuum._core.commands import CancelTimer, CompleteRun, RunActivity, StartTimer
-from tests.core.harness import START_US, Run, recorded
 
 
 @activity

@@ -36,29 +36,25 @@ class Codec(Generic[T]):
         self._to_json: Any = self._first_to_json
         self._from_json: Any = self._first_from_json
 
-    def encode(self, value: T, *, check: bool = False) -> bytes:
-        """Return ``value`` as JSON text. ``check`` also decodes it, so that constraints are kept.
+    def encode(self, value: T) -> bytes:
+        """Return ``value`` as JSON text that decodes again. Raises ``EncodeError`` naming the field that does not fit.
 
-        Raises ``EncodeError`` naming the field that does not fit.
+        The text is read back strictly: this finds a wrong type, a broken constraint and a value that would not come
+        back, more cheaply than the serializer's own warnings do.
         """
         try:
-            data = cast("bytes", self._to_json(value, warnings="error"))
-        except (PydanticSerializationError, ValueError, RecursionError) as error:
+            data = cast("bytes", self._to_json(value, warnings=False))
+            self._from_json(data, strict=True)
+        except (PydanticSerializationError, ValidationError, ValueError, RecursionError) as error:
             raise self._refusal(value, error) from None
         # NaN comes out as null and NUL as an escape; both are rare, so only their traces are looked into.
         if (b"null" in data and value is not None) or b"\\u0000" in data:
-            self._inspect(value)
+            self._refuse_leaves(value)
         if len(data) > MAX_VALUE_BYTES:
             raise EncodeError(
                 self.what,
                 f"{len(data):,} bytes of JSON, the limit is {MAX_VALUE_BYTES:,}; pass a reference to it",
             )
-        if check:
-            try:
-                self._from_json(data)
-            except ValidationError as error:
-                field, problem = _first_problem(error)
-                raise EncodeError(self.what, problem, field) from None
         return data
 
     def decode(self, data: bytes) -> T:
@@ -101,32 +97,28 @@ class Codec(Generic[T]):
         self.prepare()
         return cast("bytes", self._to_json(value, **options))
 
-    def _first_from_json(self, data: bytes) -> T:
+    def _first_from_json(self, data: bytes, **options: Any) -> T:
         self.prepare()
-        return cast("T", self._from_json(data))
+        return cast("T", self._from_json(data, **options))
 
-    def _inspect(self, value: T) -> None:
+    def _refuse_leaves(self, value: T) -> None:
         plain = self.prepare().dump_python(value, warnings=False)
         for field, leaf in _leaves(plain):
             if problem := _leaf_problem(leaf):
                 raise EncodeError(self.what, problem, field)
 
     def _refusal(self, value: T, error: Exception) -> EncodeError:
-        """Find the field that ``error`` is about: the serializer itself names at most the last part of a path."""
-        adapter = self.prepare()
-        try:
-            plain: Any = adapter.dump_python(value, warnings=False)
-            for field, leaf in _leaves(plain):
-                if problem := _leaf_problem(leaf):
-                    return EncodeError(self.what, problem, field)
-            adapter.validate_python(plain, strict=True)
-        except ValidationError as problem_error:
-            field, problem = _first_problem(problem_error)
+        """Turn pydantic's error into ours; what JSON cannot hold is looked for in the value itself."""
+        if isinstance(error, ValidationError):
+            field, problem = _first_problem(error)
             return EncodeError(self.what, problem, field)
+        try:
+            self._refuse_leaves(value)
+        except EncodeError as found:
+            return found
         except (PydanticSerializationError, ValueError, TypeError, RecursionError):
             pass
-        lines = [line.strip() for line in str(error).splitlines() if "serializer warnings" not in line]
-        return EncodeError(self.what, (lines or [type(error).__name__])[0])
+        return EncodeError(self.what, str(error).partition("\n")[0] or type(error).__name__)
 
 
 def _first_problem(error: ValidationError) -> tuple[str, str]:

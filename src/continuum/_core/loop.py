@@ -19,6 +19,8 @@ import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
+from inspect import CO_ITERABLE_COROUTINE
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from zlib import crc32
 
@@ -154,6 +156,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def call_at(  # type: ignore[override]  # see call_soon
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Handle:
+        if when != when:
+            raise ValueError("a timer cannot be due at NaN")  # sleep(nan) says so itself only on 3.13
         if when <= self.time():
             return self.call_soon(callback, *args, context=context)
         context = context if context is not None else copy_context()
@@ -181,6 +185,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             raise NotDeterministic(
                 "asyncio.as_completed", "use continuum.as_completed: asyncio's goes through a set"
             )
+        if isinstance(coro, GeneratorType) and not coro.gi_code.co_flags & CO_ITERABLE_COROUTINE:
+            raise TypeError(f"a coroutine was expected, got {coro!r}")  # on 3.11 asyncio would take it
         if not asyncio.iscoroutine(coro):
             coro = _await(coro)
         running = asyncio.current_task(self)

@@ -212,7 +212,7 @@ class Machine:
             raise WorkflowMisuse(
                 "continue_as_new() ends the run's generation: call it from the workflow's main task"
             )
-        raise ContinueAsNew(self.program.input.encode(given, check=True))
+        raise ContinueAsNew(self.program.input.encode(given))
 
     # The turn.
 
@@ -324,7 +324,7 @@ class Machine:
         if error is not None:
             return c.FailRun(capture(error))
         try:
-            return c.CompleteRun(self.program.result.encode(main.result(), check=True))
+            return c.CompleteRun(self.program.result.encode(main.result()))
         except EncodeError as refused:
             return c.FailRun(capture(refused))
 
