@@ -10,13 +10,16 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
+LINE = re.compile(r":\d+ in")
 KNOWN = {"", "python", "python no-run", "text", "sh"}
 
 
@@ -45,11 +48,11 @@ def module_of(page: Path, info: str) -> str:
     return source
 
 
-def run(page: Path, folder: Path) -> None:
+def run(page: Path, folder: Path) -> ModuleType:
     name = f"docs_{page.stem.replace('-', '_').lower()}"
-    path = folder / f"{name}.py"
+    path = folder / page.name  # so that a traceback says determinism.md:12
     path.write_text(module_of(page, "python"), encoding="utf-8")
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_loader(name, SourceFileLoader(name, str(path)))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -58,6 +61,7 @@ def run(page: Path, folder: Path) -> None:
         spec.loader.exec_module(module)
     finally:
         del sys.modules[name]
+    return module
 
 
 def title(page: Path) -> str:
@@ -86,13 +90,18 @@ def test_every_block_says_what_it_is(page: Path) -> None:
 
 def test_a_wrong_block_fails_and_its_traceback_names_the_line_of_the_page(tmp_path: Path) -> None:
     page = tmp_path / "planted.md"
+    (tmp_path / "run").mkdir()
     text = "# Title\n\n```python\nx = 1\n```\n\nText.\n\n```python\nassert x == 2\n```\n"
     page.write_text(text, encoding="utf-8")
     with pytest.raises(AssertionError) as caught:
-        run(page, tmp_path)
+        run(page, tmp_path / "run")
     assert caught.traceback[-1].lineno + 1 == 10
 
 
-def test_the_example_is_checked_like_a_page() -> None:
-    """See ``tests/test_examples.py`` for what it does; here only that the pages name a file that exists."""
-    assert (ROOT / "examples" / "order.py").is_file()
+def test_the_divergence_that_is_shown_is_the_one_that_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = ROOT / "docs" / "determinism.md"
+    run(page, tmp_path)
+    shown = [block.body for block in blocks(page) if block.info == "text"]
+    assert [LINE.sub(":n in", text) for text in shown] == [LINE.sub(":n in", capsys.readouterr().out)]

@@ -65,6 +65,7 @@ class Activity(Generic[P, R]):
         else:
             arguments = dict(zip(names, args))  # noqa: B905 - of equal length; strict= doubles the cost
         given = self.arguments.encode(arguments)
+        loop.unstarted += 1
         return loop.machine.activities.run(key, scope.path, self, given, self.options)
 
     def with_options(self, **changes: Unpack[ActivityChanges]) -> Activity[P, R]:

@@ -20,6 +20,8 @@ from typing_extensions import TypedDict, Unpack
 from continuum._core.codec import ANY, Codec
 from continuum._core.commands import SendSignal
 from continuum._core.family import Child, Family
+from continuum._core.keys import check_text
+from continuum._core.loop import WorkflowLoop
 from continuum.errors import ChildCancelled, ChildFailed, DefinitionError
 from continuum.policies import ChildOptions, Duration, ParentClose, Retry, with_options
 from continuum.workflow import Workflow, current
@@ -36,6 +38,9 @@ __all__ = [
     "child",
     "start_child",
 ]
+
+MAX_NAME_BYTES = 200
+MAX_REASON_BYTES = 1000
 
 I = TypeVar("I")  # noqa: E741 - input, as R is result
 R = TypeVar("R")
@@ -107,12 +112,14 @@ class ChildRef(Generic[R]):
         loop = current("ChildRef.signal")
         scope = loop.scope()
         loop.machine.children.find(self.id)
+        check_text("signal's name", name, MAX_NAME_BYTES)
         decision = SendSignal(scope.key(f"signal_{name}"), self.id, name, ANY.encode(payload))
         loop.machine.decisions.decide(decision, scope.path, ANY)
 
     def cancel(self, reason: str = "cancelled by its parent") -> None:
         """Cancel the child and everything below it, with this turn's commit. One that has ended is left alone."""
         family, found = self._find("ChildRef.cancel")
+        check_text("reason", reason, MAX_REASON_BYTES)
         family.cancel(found, current("ChildRef.cancel").scope().path, reason)
 
     # What asyncio.wait asks of a future.
@@ -243,7 +250,8 @@ def child(flow: Any, value: Any = None, /, *, id: str | None = None, **options: 
     key = family.key(scope, checked.name, id)
     given = checked.input.encode(value)
     made = with_options("child()", _DEFAULT, options)
-    return _start_and_wait(family, key, scope.path, checked, given, made)
+    loop.unstarted += 1
+    return _start_and_wait(loop, key, scope.path, checked, given, made)
 
 
 async def await_child(ref: ChildRef[R]) -> R:
@@ -312,11 +320,16 @@ class _AsCompleted(Generic[R]):
                 await future
         except BaseException:
             self._left += 1
+            if self._ready:  # woken and cancelled at once: the child is the next one's
+                self._wake()
             raise
         return self._ready.popleft()
 
     def _ended(self, ref: ChildRef[R]) -> None:
         self._ready.append(ref)
+        self._wake()
+
+    def _wake(self) -> None:
         while self._waiting:
             future = self._waiting.popleft()
             if not future.done():
@@ -328,8 +341,10 @@ _DEFAULT = ChildOptions()
 
 
 async def _start_and_wait(
-    family: Family, key: str, path: str, flow: Workflow[Any, R], given: bytes, options: ChildOptions
+    loop: WorkflowLoop, key: str, path: str, flow: Workflow[Any, R], given: bytes, options: ChildOptions
 ) -> R:
+    loop.unstarted -= 1
+    family = loop.machine.children
     started = family.start(key, path, flow, given, options)
     try:
         await family.wait(started)

@@ -18,12 +18,14 @@ from typing import Any, Generic, NoReturn, TypeVar, cast, get_type_hints, overlo
 
 from continuum._core.codec import ANY, Codec
 from continuum._core.commands import ApplyPatch, RecordSideEffect
+from continuum._core.decisions import Decisions
 from continuum._core.entries import fields_of, value_in
 from continuum._core.failure import capture, decode_failure, remote
+from continuum._core.faults import Unwind
 from continuum._core.guards import scan
-from continuum._core.keys import check_child_key
+from continuum._core.keys import check_child_key, check_definition_name
 from continuum._core.loop import WATCH, WorkflowLoop, running_workflow
-from continuum.errors import DefinitionError, EncodeError, SideEffectFailed, WorkflowMisuse
+from continuum.errors import DecodeError, DefinitionError, EncodeError, SideEffectFailed, WorkflowMisuse
 from continuum.policies import Duration, duration, refuse_unknown
 
 __all__ = [
@@ -185,7 +187,7 @@ def check_name(kind: str, function: Any, name: object) -> str:
         raise DefinitionError(f"@{kind} decorates a function: got {function!r}")
     found: object = name if name is not None else function.__name__
     try:
-        return check_child_key(found)
+        return check_definition_name(found)
     except (TypeError, ValueError) as error:
         raise DefinitionError(
             f"@{kind} {function.__name__}: its name cannot be used: {error}; give a name="
@@ -231,6 +233,8 @@ def current(function: str) -> WorkflowLoop:
             f"{function}() works only while a workflow's code runs: it was called outside a workflow, or in "
             f"another thread; from an application use the client"
         )
+    if loop.stopped:  # the run has a fault; what its code still tries has no effect
+        raise Unwind
     return loop
 
 
@@ -276,7 +280,7 @@ def side_effect(function: Callable[[], T], *, type: Any = None) -> T:  # noqa: A
     For quick reads of what a workflow may not read (a clock, the environment); what can fail or take time
     belongs into an activity. The value is journaled with the turn; a worker that dies before that calls the
     function again. ``type`` is the value's annotation (default: the function's own, else plain JSON). Raises
-    ``SideEffectFailed`` if the function raised, ``EncodeError`` if JSON does not give the value back.
+    ``SideEffectFailed`` if the function raised, or if JSON does not give its value back.
 
     >>> side_effect(lambda: os.environ["REGION"], type=str)  # doctest: +SKIP
     """
@@ -286,30 +290,40 @@ def side_effect(function: Callable[[], T], *, type: Any = None) -> T:  # noqa: A
     annotation = type if type is not None else getattr(function, "__annotations__", {}).get("return", Any)
     codec: Codec[T] = ANY if annotation is Any else Codec(annotation, f"side effect {key}")
     if decisions.recorded is not None:
-        entry = decisions.take("side_effect_recorded", key)
-        if entry is None:
-            decisions.diverge(f"no side effect {key} at this point", f"side_effect {key}", scope.path, key)
-        if "error" in fields_of(entry):
-            failed = SideEffectFailed(decode_failure(value_in(entry, "error")))
-            raise failed from remote(failed.failure)
-        return codec.decode(value_in(entry, "value"))
+        return _recorded_side_effect(decisions, key, scope.path, codec)
+    loop.aside = True
     try:
         with WATCH.suspended():
             value = function()
-    except Exception as error:  # noqa: BLE001 - whatever it raised is journaled, and raised as a replay will raise it
+        if inspect.isawaitable(value):
+            if asyncio.iscoroutine(value):
+                value.close()
+            raise TypeError("side_effect() takes a plain function; for an async one write an @activity")
+        data = codec.encode(value)
+        given = codec.decode(data)
+        if given != value:
+            raise EncodeError(f"side effect {key}", f"JSON turns {value!r} into {given!r}; pass type=")
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is journaled and raised as a replay will raise it
         failure = capture(error)
         decisions.decide(RecordSideEffect(key, None, failure), scope.path)
         raise SideEffectFailed(failure) from remote(failure)
-    if inspect.isawaitable(value):
-        if asyncio.iscoroutine(value):
-            value.close()
-        raise TypeError("side_effect() takes a plain function; for an async one write an @activity")
-    data = codec.encode(value)
-    given = codec.decode(data)
-    if given != value:
-        raise EncodeError(f"side effect {key}", f"JSON turns {value!r} into {given!r}; pass type=")
+    finally:
+        loop.aside = False
     decisions.decide(RecordSideEffect(key, data), scope.path)
     return given
+
+
+def _recorded_side_effect(decisions: Decisions, key: str, path: str, codec: Codec[T]) -> T:
+    entry = decisions.take("side_effect_recorded", key)
+    if entry is None:
+        decisions.diverge(f"no side effect {key} at this point", f"side_effect {key}", path, key)
+    try:
+        if "error" not in fields_of(entry):
+            return codec.decode(value_in(entry, "value"))
+        failure = decode_failure(value_in(entry, "error"))
+    except DecodeError as error:
+        decisions.undecodable(error, key)
+    raise SideEffectFailed(failure) from remote(failure)
 
 
 def patched(patch: str) -> bool:
@@ -318,7 +332,9 @@ def patched(patch: str) -> bool:
     A run that had passed this point before the patch was deployed keeps the old path. Once no such run is left,
     the call can be removed with the old path.
     """
-    decisions = current("patched").machine.decisions
+    loop = current("patched")
+    loop.scope()
+    decisions = loop.machine.decisions
     taken = decisions.patches.get(patch)
     if taken is None:
         if decisions.recorded is not None:

@@ -16,12 +16,11 @@ from continuum._core import commands as c
 from continuum._core import events as e
 from continuum._core.entries import Entry, entry_of_decision, entry_of_event
 from continuum._core.failure import capture
-from continuum._core.faults import Divergence, Fault, Overrun, Undecodable
+from continuum._core.faults import Divergence, Fault
 from continuum._core.machine import MAX_CHILD_DEPTH, Machine, RunContext, Turn
 
 START_US = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z
 RUNS: list[Run] = []  # those of the test that is running; see conftest.py
-FAULTS = (Divergence, Overrun, Undecodable)
 
 
 def recorded(type_: str, key: str = "", /, *, at: float | None = None, **payload: Any) -> Entry:

@@ -89,6 +89,13 @@ def test_a_name_that_cannot_be_used_is_refused(name: Any) -> None:
         assert "name=" in message
 
 
+@pytest.mark.parametrize("name", ["t1.charge", "t12.x", "g2.order"])
+def test_a_name_that_looks_like_a_task_path_or_a_generation_is_refused(name: str) -> None:
+    """Its keys would be those of another task's ``charge``, or of another generation's."""
+    for decorator in (workflow(name=name), activity(name=name)):
+        assert repr(name) in refusal(decorator, takes_none)
+
+
 @pytest.mark.parametrize("version", [0, -1, "2", 1.5, None, True])
 def test_a_version_counts_from_one(version: Any) -> None:
     message = refusal(workflow(version=version), takes_none)

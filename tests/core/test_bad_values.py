@@ -44,7 +44,7 @@ NAN, INF = float("nan"), float("inf")
         (Order("o1", [], {"key": "a\0b"}), "notes.key", "NUL"),
         (Order("o1", [], {"a\0b": "value"}), "notes", "NUL"),
         (Order("o1", [Line("a", "12")]), "lines[0].cents", "integer"),  # type: ignore[arg-type]
-        (Order("o1", [Line("a"), "b"]), "lines[1]", "Line"),  # type: ignore[list-item]
+        (Order("o1", [Line("a"), "b"]), "lines[1]", "got 'b'"),  # type: ignore[list-item]
         (Order(5, []), "id", "string"),  # type: ignore[arg-type]
         (Order("o1", None), "lines", "array"),  # type: ignore[arg-type]
     ],

@@ -5,7 +5,17 @@ import asyncio
 import pytest
 from tests.core.harness import Run, recorded
 
-from continuum import ChildCancelled, activity, await_child, child, start_child, wait_signal, workflow
+from continuum import (
+    ChildCancelled,
+    ChildRef,
+    activity,
+    as_completed,
+    await_child,
+    child,
+    start_child,
+    wait_signal,
+    workflow,
+)
 from continuum._core.commands import CancelActivity, CancelChild, CancelRun, CompleteRun, FailRun, RunActivity
 
 
@@ -246,7 +256,29 @@ def test_a_child_that_completes_though_it_was_cancelled_is_ignored() -> None:
     assert run.result == "late page"
 
 
-def test_a_run_cancelled_in_its_first_turn_of_a_later_worker_decides_the_same() -> None:
+def test_who_is_woken_and_cancelled_at_once_leaves_the_ended_child_to_the_next() -> None:
+    """One ``as_completed`` for two tasks: the child that ended is not lost with the one that was cancelled."""
+
+    @workflow
+    async def flow() -> list[str]:
+        ref = start_child(part, 1, id="p")
+        tasks: list[asyncio.Task[ChildRef[str]]] = []
+        ref.add_done_callback(lambda _: tasks[0].cancel())
+        ends = as_completed([ref, start_child(part, 2, id="never")])
+
+        async def take() -> ChildRef[str]:
+            return await anext(ends)
+
+        tasks += [asyncio.create_task(take()), asyncio.create_task(take())]
+        await asyncio.wait(tasks[:1])
+        return [str(tasks[0].cancelled()), (await tasks[1]).id]
+
+    run = Run(flow)
+    run.child_completed("p", "one")
+    assert run.result == ["True", "run-1/p"]
+
+
+def test_a_run_that_moves_between_workers_is_cancelled_the_same() -> None:
     run = Run(careful)
     run.restart().cancel("stop")
     run.restart().completed("refund-1", "ok")

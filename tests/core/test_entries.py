@@ -5,13 +5,13 @@ import json
 from typing import Any, get_args
 
 import pytest
-from tests.core.harness import FAULTS, Run, recorded
+from tests.core.harness import Run, recorded
 
 from continuum import Failure, activity, child, side_effect, start_child, wait_signal, workflow
 from continuum._core import commands as c
 from continuum._core import events as e
 from continuum._core.entries import DECISIONS, Entry, entry_of_decision, entry_of_event, event_of_entry
-from continuum._core.faults import Undecodable
+from continuum._core.faults import Fault, Undecodable
 from continuum.policies import ChildOptions
 
 AT = 1_767_225_600_000_001
@@ -129,7 +129,7 @@ def replay(*journal: Entry) -> Run:
 @pytest.mark.parametrize(("type_", "key"), ANSWERS)
 def test_a_malformed_event_never_raises_out_of_a_replay(type_: str, key: str, payload: bytes) -> None:
     run = replay(*FIRST, Entry(type_, key, AT, payload))
-    assert run.fault is None or isinstance(run.fault, FAULTS)
+    assert run.fault is None or isinstance(run.fault, Fault)
 
 
 @pytest.mark.parametrize("payload", GARBAGE)
@@ -137,7 +137,7 @@ def test_a_malformed_event_never_raises_out_of_a_replay(type_: str, key: str, pa
 def test_a_malformed_decision_is_a_fault(index: int, payload: bytes) -> None:
     journal = list(FIRST)
     journal[index] = dataclasses.replace(journal[index], payload=payload)
-    assert isinstance(replay(*journal).fault, FAULTS)
+    assert isinstance(replay(*journal).fault, Fault)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_missing_field_is_a_fault_that_names_it(type_: str, key: str, payload:
 )
 def test_fields_of_a_wrong_type_never_raise_out_of_a_replay(entry: Entry) -> None:
     run = replay(*FIRST, entry)
-    assert run.fault is None or isinstance(run.fault, FAULTS)
+    assert run.fault is None or isinstance(run.fault, Fault)
 
 
 def test_a_refusal_whose_depth_is_no_number_is_a_fault() -> None:
@@ -186,7 +186,7 @@ def test_a_refusal_whose_depth_is_no_number_is_a_fault() -> None:
         return await child(ship, "o1")
 
     entry = recorded("child_refused", "ship-1", depth="deep", limit=None)
-    assert isinstance(Run.replayed(flow, None, entry, allow_fault=True).fault, FAULTS)
+    assert isinstance(Run.replayed(flow, None, entry, allow_fault=True).fault, Fault)
 
 
 @pytest.mark.parametrize("type_", ["", "activity_exploded", "CHILD_COMPLETED", "child_\u0131"])
@@ -198,8 +198,8 @@ def test_an_unknown_type_of_entry_is_a_fault_that_names_it(type_: str) -> None:
 
 def test_a_start_in_the_middle_of_a_journal_is_a_fault() -> None:
     """A second start would run the workflow's code twice in one machine."""
-    assert isinstance(replay(*FIRST, recorded("run_started", input=None)).fault, FAULTS)
+    assert isinstance(replay(*FIRST, recorded("run_started", input=None)).fault, Fault)
 
 
 def test_the_same_decision_recorded_twice_is_a_fault() -> None:
-    assert isinstance(replay(*FIRST, FIRST[0]).fault, FAULTS)
+    assert isinstance(replay(*FIRST, FIRST[0]).fault, Fault)

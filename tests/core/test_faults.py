@@ -259,6 +259,26 @@ def test_an_input_that_does_not_fit_is_a_fault() -> None:
         assert run.commands == ()
 
 
+def test_a_live_turn_that_ends_in_a_fault_decides_nothing() -> None:
+    """What it decided before must not be committed: a replay would take it for a decision of another turn."""
+
+    @workflow
+    async def flow() -> None:
+        ref = start_child(ship, "o1")
+
+        async def act() -> None:
+            await asyncio.wait([ref])
+            start_child(ship, "o2", id="second")
+            await charge("o1")
+
+        await asyncio.gather(act(), ref)
+
+    run = Run(flow, allow_fault=True)
+    run.child_completed("ship-1", {"not": "text"})
+    assert isinstance(run.fault, Undecodable)
+    assert run.commands == ()
+
+
 # Endless turns.
 
 

@@ -9,6 +9,7 @@ import pytest
 from tests.core.harness import Run
 
 from continuum import activity, now, wait_signal, workflow
+from continuum._core.faults import Forbidden
 from continuum._core.loop import WorkflowLoop
 
 SEEN: list[Any] = []
@@ -218,21 +219,21 @@ def clock() -> float:
     return time.time()
 
 
-def test_a_refusal_that_the_workflow_handles_is_the_same_on_replay() -> None:
-    """RP06: what the guard refuses live it refuses on replay, else the two take different paths."""
+def test_what_the_watch_refuses_parks_the_run_and_cannot_be_handled() -> None:
+    """RP06: handled as an exception it would be another path where the watch sees less."""
 
     @workflow
     async def flow() -> str:
         try:
-            clock()
-        except RuntimeError:
-            return await charge("refused")
-        return await charge("not refused")
+            return str(clock())
+        except BaseException:
+            SEEN.append("handled")
+            return await charge("o1")
 
-    run = Run(flow)
-    assert b'"refused"' in run.command.input
-    run.restart().completed("charge-1", "paid")
-    run.restart()
+    run = Run(flow, allow_fault=True)
+    assert isinstance(run.fault, Forbidden)
+    assert "continuum.now()" in str(run.fault)
+    assert (run.commands, run.closing) == ((), None)
 
 
 def test_a_turn_inside_a_task_of_the_host_is_refused() -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.core.harness import Run, recorded
 
 from continuum import (
-    EncodeError,
+    Failure,
     SideEffectFailed,
     activity,
     patched,
@@ -19,7 +19,7 @@ from continuum import (
     uuid4,
     workflow,
 )
-from continuum._core.commands import CompleteRun, RecordSideEffect
+from continuum._core.commands import RecordSideEffect
 
 CALLS: list[str] = []
 
@@ -100,13 +100,21 @@ def test_a_recorded_failure_of_a_side_effect_is_raised_again() -> None:
     assert run.result == ["OSError", "gone", "RemoteError", "page"]
 
 
+def refusal(flow: Any, type_: str) -> Failure:
+    """Run a workflow whose side effect is refused; return the refusal, which is journaled as a failure is."""
+    run = Run(flow)
+    assert isinstance(run.commands[0], RecordSideEffect)
+    outer, inner = run.failure.chain()
+    assert (outer.type, inner.type) == ("SideEffectFailed", type_)
+    return inner
+
+
 def test_a_value_that_json_gives_back_otherwise_is_refused_without_its_type() -> None:
     @workflow
     async def flow() -> None:
         side_effect(lambda: dt.date(2026, 1, 1))
 
-    failure = Run(flow).failure
-    assert failure.type == "EncodeError"
+    failure = refusal(flow, "EncodeError")
     assert "side_effect-1" in failure.message
     assert "datetime.date(2026, 1, 1)" in failure.message
     assert "type=" in failure.message
@@ -130,7 +138,7 @@ def test_a_refusal_that_the_workflow_handles_is_the_same_on_replay() -> None:
     async def flow() -> str:
         try:
             side_effect(object)
-        except EncodeError:
+        except SideEffectFailed:
             return await fetch("instead")
         return ""
 
@@ -156,9 +164,7 @@ def test_a_nan_is_refused_with_the_way_out() -> None:
     async def flow() -> None:
         side_effect(lambda: {"rates": [1.0, float("nan")]})
 
-    failure = Run(flow).failure
-    assert failure.type == "EncodeError"
-    assert "rates[1]" in failure.message
+    assert "rates[1]" in refusal(flow, "EncodeError").message
 
 
 def test_an_async_function_is_refused_as_a_side_effect() -> None:
@@ -170,19 +176,7 @@ def test_an_async_function_is_refused_as_a_side_effect() -> None:
         given: Awaitable[Any] = side_effect(read)
         await given
 
-    failure = Run(flow).failure
-    assert failure.type == "TypeError"
-    assert "@activity" in failure.message
-
-
-def test_a_refused_value_leaves_no_entry() -> None:
-    @workflow
-    async def flow() -> str:
-        with pytest.raises(EncodeError):
-            side_effect(object)
-        return "refused"
-
-    assert Run(flow).command == CompleteRun(b'"refused"')
+    assert "@activity" in refusal(flow, "TypeError").message
 
 
 @workflow

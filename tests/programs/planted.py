@@ -36,7 +36,12 @@ def ordinal_by_line() -> None:
 
 def host_time() -> None:
     """The workflow's clock is the host's."""
-    loops.WorkflowLoop.time = lambda self: time.time()  # type: ignore[method-assign]
+
+    def host(self: loops.WorkflowLoop) -> float:
+        with loops.WATCH.suspended():
+            return time.time()
+
+    loops.WorkflowLoop.time = host  # type: ignore[method-assign]
 
 
 def global_count() -> None:

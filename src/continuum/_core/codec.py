@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, Generic, TypeVar, cast
 
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, to_json
 
 from continuum.errors import DecodeError, DefinitionError, EncodeError
 
@@ -37,10 +37,10 @@ class Codec(Generic[T]):
         self._from_json: Any = self._first_from_json
 
     def encode(self, value: T) -> bytes:
-        """Return ``value`` as JSON text that decodes again. Raises ``EncodeError`` naming the field that does not fit.
+        """Return ``value`` as JSON text that decodes again.
 
-        The text is read back strictly: this finds a wrong type, a broken constraint and a value that would not come
-        back, more cheaply than the serializer's own warnings do.
+        Raises ``EncodeError`` naming the field that does not fit. The text is read back strictly: this finds a
+        wrong type, a broken constraint and what would not come back, and costs less than the serializer's warnings.
         """
         try:
             data = cast("bytes", self._to_json(value, warnings=False))
@@ -108,16 +108,16 @@ class Codec(Generic[T]):
                 raise EncodeError(self.what, problem, field)
 
     def _refusal(self, value: T, error: Exception) -> EncodeError:
-        """Turn pydantic's error into ours; what JSON cannot hold is looked for in the value itself."""
-        if isinstance(error, ValidationError):
-            field, problem = _first_problem(error)
-            return EncodeError(self.what, problem, field)
+        """Turn pydantic's error into ours; what JSON cannot hold is looked for in the value itself first."""
         try:
             self._refuse_leaves(value)
         except EncodeError as found:
             return found
         except (PydanticSerializationError, ValueError, TypeError, RecursionError):
             pass
+        if isinstance(error, ValidationError):
+            field, problem = _first_problem(error)
+            return EncodeError(self.what, problem, field)
         return EncodeError(self.what, str(error).partition("\n")[0] or type(error).__name__)
 
 
@@ -151,6 +151,12 @@ def _leaf_problem(leaf: Any) -> str | None:
             return "text with a NUL character cannot be stored in Postgres; strip it or encode it as base64"
         if any("\ud800" <= letter <= "\udfff" for letter in leaf):
             return "text with a lone surrogate is not valid Unicode; decode it with errors='replace'"
+    try:
+        to_json(leaf)
+    except (PydanticSerializationError, ValueError):
+        return (
+            f"a value of type {type(leaf).__name__} has no JSON form; use a dataclass, a model or plain JSON types"
+        )
     return None
 
 

@@ -12,7 +12,7 @@ from typing import NoReturn
 from continuum._core import commands as c
 from continuum._core.codec import Codec
 from continuum._core.entries import Entry, entry_of_decision, fields_of, value_in
-from continuum._core.faults import Divergence, Fault, Unwind, source_line
+from continuum._core.faults import Divergence, Fault, Undecodable, Unwind, source_line
 from continuum._core.loop import WorkflowLoop
 from continuum.errors import DecodeError
 
@@ -60,10 +60,17 @@ class Decisions:
         return self.recorded.pop((type_, key), None) if self.recorded else None
 
     def diverge(self, recorded: Entry | str, decided: Entry | str, task_path: str, key: str = "") -> NoReturn:
-        """Set the fault and leave the workflow's code."""
+        """Set the fault, if it is the first, and leave the workflow's code."""
+        if self.fault is not None:
+            raise Unwind
         if isinstance(decided, Entry):
             key = decided.key
         self.fail(Divergence(_words(recorded), _words(decided), key, task_path, source_line()))
+        raise Unwind
+
+    def undecodable(self, error: DecodeError, key: str = "") -> NoReturn:
+        """Set the fault for a recorded value that does not fit, and leave the workflow's code."""
+        self.fail(Undecodable(str(error), key))
         raise Unwind
 
     def fail(self, fault: Fault) -> None:

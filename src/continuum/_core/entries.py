@@ -121,7 +121,10 @@ def event_of_entry(entry: Entry) -> e.Event:
     reader = _READERS.get(entry.type)
     if reader is None:
         raise DecodeError(f"journal entry {entry.type!r}", "no event of this release has that name")
-    return reader(entry)
+    try:
+        return reader(entry)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise DecodeError(_label(entry), f"its payload is not as any release wrote it ({error})") from None
 
 
 def fields_of(entry: Entry) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from pydantic_core import from_json, to_json
 
-from continuum.errors import ActivityFailed, ActivityTimedOut, ChildFailed, Failure, RemoteError
+from continuum.errors import ActivityFailed, ActivityTimedOut, ChildFailed, ChildTimedOut, Failure, RemoteError
 
 MAX_CHAIN = 20
 MAX_PARTS = 100
@@ -40,7 +40,6 @@ def _capture(error: BaseException, depth: int, seen: set[int]) -> Failure:
         _traceback(error),
         cause,
         parts,
-        timed_out=isinstance(error, ActivityTimedOut),
     )
 
 
@@ -101,12 +100,13 @@ def _failure(plain: Any) -> Failure:
     if not isinstance(plain, dict):
         return Failure("Unknown", str(plain))
     fields = cast("dict[str, Any]", plain)
+    parts = cast("list[Any] | None", fields.get("parts"))
     return Failure(
         str(fields.get("type", "Unknown")),
         str(fields.get("message", "")),
         str(fields.get("traceback", "")),
         _failure(fields["cause"]) if fields.get("cause") is not None else None,
-        tuple(_failure(part) for part in fields.get("parts", ())),
+        tuple(_failure(part) for part in parts) if isinstance(parts, list) else (),
         bool(fields.get("timed_out", False)),
     )
 
@@ -128,6 +128,6 @@ def activity_error(activity: str, failure: Failure) -> ActivityFailed:
 
 def child_error(child_run_id: str, workflow: str, failure: Failure) -> ChildFailed:
     """Return what the await of a failed child raises."""
-    error = ChildFailed(child_run_id, workflow, failure)
+    error = (ChildTimedOut if failure.timed_out else ChildFailed)(child_run_id, workflow, failure)
     error.__cause__ = remote(failure)
     return error

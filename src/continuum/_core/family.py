@@ -16,9 +16,8 @@ from continuum._core import commands as c
 from continuum._core import events as e
 from continuum._core.codec import Codec
 from continuum._core.decisions import Decisions
-from continuum._core.entries import entry_of_event, fields_of
+from continuum._core.entries import entry_of_event, value_in
 from continuum._core.failure import child_error
-from continuum._core.faults import Undecodable, Unwind
 from continuum._core.keys import MAX_KEY_BYTES, Scope, check_child_key, child_run_id
 from continuum._core.loop import WorkflowLoop
 from continuum._core.requests import due_us
@@ -223,7 +222,12 @@ class Family:
         for child in open_:
             self.ask(child)
             child.waiters.append(wake)
-        await future
+        try:
+            await future
+        finally:
+            for child in open_:
+                if child.outcome is None:
+                    child.waiters.remove(wake)
 
     def first_failed(self, children: Iterable[Child]) -> Child | None:
         """Return the one that ended first, in journal order, without completing."""
@@ -272,8 +276,7 @@ class Family:
                 try:
                     return codec.decode(result)
                 except DecodeError as error:
-                    self._decisions.fail(Undecodable(str(error), child.key))
-                    raise Unwind from None
+                    self._decisions.undecodable(error, child.key)
             case e.ChildFailed(failure=failure):
                 raise child_error(child.run_id, workflow or child.workflow, failure)
             case e.ChildCancelled(reason=reason):
@@ -317,7 +320,10 @@ class Family:
             refused = self._decisions.take("child_refused", key)
             if refused is None:
                 return
-            depth, limit = (int(fields_of(refused).get(name, 0)) for name in ("depth", "limit"))
+            try:
+                depth, limit = (int(value_in(refused, name)) for name in ("depth", "limit"))
+            except ValueError as error:
+                self._decisions.undecodable(DecodeError(f"journal entry child_refused {key}", str(error)), key)
         elif depth <= limit:
             return
         else:

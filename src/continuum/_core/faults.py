@@ -77,7 +77,23 @@ class Undecodable:
         return f"{self.problem}; make the annotation accept what is recorded, then resume the run"
 
 
-Fault: TypeAlias = Divergence | Overrun | Undecodable
+@dataclass(frozen=True, slots=True)
+class Forbidden:
+    """The watch saw workflow code call what a replay cannot repeat: ``what``, at ``source``; use ``instead``.
+
+    A fault and not an exception: the watch does not see everything on every Python, so code that caught it would
+    take one path here and another there.
+    """
+
+    what: str
+    instead: str
+    source: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.source + ': ' if self.source else ''}a workflow must not use {self.what}; {self.instead}"
+
+
+Fault: TypeAlias = Divergence | Overrun | Undecodable | Forbidden
 
 _PACKAGE = __file__[: -len("_core/faults.py")]
 _STDLIB = str(asyncio.__file__)[: -len("asyncio/__init__.py")]
@@ -86,7 +102,9 @@ _STDLIB = str(asyncio.__file__)[: -len("asyncio/__init__.py")]
 def source_line() -> str:
     """Return ``file:line in function`` of the innermost calling frame that is the author's, or ''."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_name != "drain":  # beyond the loop lies the host
+    while frame is not None:
+        if frame.f_code.co_name in ("drain", "_turn") and frame.f_code.co_filename.startswith(_PACKAGE):
+            break  # beyond the loop lies the host
         if _is_authors(frame.f_code):
             return _position(frame)
         frame = frame.f_back

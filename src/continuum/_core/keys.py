@@ -6,12 +6,14 @@ an address, a clock or the order of other tasks. So a step put into one branch m
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from continuum.errors import InvalidId
 
 MAX_KEY_BYTES = 80
 MAX_RUN_ID_BYTES = 900
+_PATH = re.compile(r"[tg]\d+\.")
 
 
 class Scope:
@@ -47,9 +49,30 @@ def check_child_key(key: object) -> str:
     return _check("child id", key, MAX_KEY_BYTES)
 
 
+def check_definition_name(name: object) -> str:
+    """Return ``name`` if keys can be made of it, else raise ``InvalidId`` or ``TypeError``."""
+    checked = _check("name", name, MAX_KEY_BYTES)
+    if _PATH.match(checked):
+        raise InvalidId(f"name {checked!r} begins like a task path or a generation; use another first word")
+    return checked
+
+
 def check_root_id(run_id: object) -> str:
     """Return ``run_id`` if it can name a root run, else raise ``InvalidId`` or ``TypeError``."""
     return _check("run id", run_id, MAX_RUN_ID_BYTES)
+
+
+def check_text(what: str, text: object, limit: int) -> str:
+    """Return ``text`` if a journal's entry can hold it, else raise ``InvalidId`` or ``TypeError``."""
+    if not isinstance(text, str):
+        raise TypeError(f"a {what} is a str: got {text!r} of type {type(text).__name__}")
+    if not text:
+        raise InvalidId(f"a {what} must not be empty")
+    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise InvalidId(f"a {what} must not hold NUL or a lone surrogate: got {text!r}")
+    if len(text.encode()) > limit:
+        raise InvalidId(f"{what} {text[:40] + '…'!r} is longer than {limit} bytes; give a shorter one")
+    return text
 
 
 def child_run_id(parent_run_id: str, key: str) -> str:

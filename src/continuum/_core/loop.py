@@ -16,17 +16,18 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import warnings
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
 from inspect import CO_ITERABLE_COROUTINE
-from types import GeneratorType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from types import CodeType
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 from zlib import crc32
 
 from continuum._core import pinned
 from continuum._core.discard import DEAD_LOOP, Kept, leave_generator, refuse_task
-from continuum._core.faults import Overrun, Unwind, source_line
+from continuum._core.faults import Forbidden, Overrun, Unwind
 from continuum._core.guards import Watch
 from continuum._core.keys import Scope
 from continuum._core.refusals import is_as_completed, refuse_on
@@ -53,11 +54,14 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self.in_turn = False
         self.stopped = False
         self.discarded = False
+        self.aside = False  # inside a side effect, which a replay does not repeat
+        self.unstarted = 0  # calls of activities and children that nobody has awaited yet
         self.exit: SystemExit | None = None
         self.unhandled: list[dict[str, Any]] = []
         self.root = Scope()
         self._ready: deque[Handle] = deque()
         self._number = crc32(run_id.encode("utf-8", "surrogatepass"))
+        self._budget = 0
         self._kept = Kept()
         self._host: tuple[Any, Any] = (None, None)  # the loop and the generator hooks outside of a turn
 
@@ -82,17 +86,20 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         pinned.leave()
         sys.set_asyncgen_hooks(*hooks)
 
+    def begin(self) -> None:
+        """Open the turn of an event: all that follows until the next is bounded together."""
+        self._budget = MAX_CALLBACKS_PER_TURN
+
     def drain(self) -> Overrun | None:
         """Run every ready callback and those they make ready; return an ``Overrun`` if that does not end."""
         ready = self._ready
-        budget = MAX_CALLBACKS_PER_TURN
         while ready and not self.stopped:
             handle = ready.popleft()
             if handle._cancelled:
                 continue
-            budget -= 1
-            if budget < 0:
-                return Overrun(MAX_CALLBACKS_PER_TURN, source_line())
+            self._budget -= 1
+            if self._budget < 0:
+                return Overrun(MAX_CALLBACKS_PER_TURN)
             try:
                 handle._context.run(handle._callback, *handle._args)
             except KeyboardInterrupt:
@@ -122,8 +129,11 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def scope(self) -> Scope:
         """Return the place of the task that is running. Raises ``WorkflowMisuse`` in a bare callback."""
         task = asyncio.current_task(self)
-        if task is None:
-            raise WorkflowMisuse("this was called from a bare callback; call it from a task of the workflow")
+        if task is None or self.aside:
+            where = (
+                "inside a side effect, which a replay does not repeat" if self.aside else "from a bare callback"
+            )
+            raise WorkflowMisuse(f"this was called {where}; call it from a task of the workflow itself")
         return task.scope  # type: ignore[no-any-return,attr-defined]  # all tasks of this loop are WorkflowTasks
 
     def call_next(self, callback: Callable[[], object]) -> None:
@@ -185,10 +195,13 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             raise NotDeterministic(
                 "asyncio.as_completed", "use continuum.as_completed: asyncio's goes through a set"
             )
-        if isinstance(coro, GeneratorType) and not coro.gi_code.co_flags & CO_ITERABLE_COROUTINE:
+        generator: CodeType | None = getattr(coro, "gi_code", None)
+        if generator is not None and not generator.co_flags & CO_ITERABLE_COROUTINE:
             raise TypeError(f"a coroutine was expected, got {coro!r}")  # on 3.11 asyncio would take it
         if not asyncio.iscoroutine(coro):
             coro = _await(coro)
+        if self.aside:
+            self.scope()
         running = asyncio.current_task(self)
         parent = self.root if running is None else cast("WorkflowTask", running).scope
         scope = parent.task()
@@ -212,7 +225,12 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             return
         self.discarded = self.stopped = True
         self._ready.clear()
-        self._kept.close()
+        if self.unstarted:
+            with warnings.catch_warnings():  # what a run that is let go has not awaited is nobody's mistake
+                warnings.simplefilter("ignore", RuntimeWarning)
+                self._kept.close()
+        else:
+            self._kept.close()
         self.unhandled.clear()
 
     def _task(
@@ -241,7 +259,14 @@ def is_turn() -> bool:
     return type(asyncio._get_running_loop()) is WorkflowLoop
 
 
-WATCH = Watch(is_turn)
+def park(error: NotDeterministic) -> NoReturn:
+    """Make a fault of what the watch refuses: see ``Forbidden``."""
+    loop = cast("WorkflowLoop", asyncio._get_running_loop())
+    loop.machine.decisions.fail(Forbidden(error.what, error.instead, error.where))
+    raise Unwind
+
+
+WATCH = Watch(is_turn, park)
 
 
 async def _await(awaitable: Awaitable[T]) -> T:

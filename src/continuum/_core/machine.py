@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from continuum._core import commands as c
@@ -26,7 +26,7 @@ from continuum._core.decisions import Decisions, Recorded
 from continuum._core.entries import DECISIONS, Entry, event_of_entry
 from continuum._core.failure import capture
 from continuum._core.family import Family
-from continuum._core.faults import Divergence, Fault, Undecodable, Unwind, waiting_line
+from continuum._core.faults import Divergence, Fault, Overrun, Undecodable, Unwind, waiting_line
 from continuum._core.loop import WATCH, WorkflowLoop
 from continuum._core.mailbox import Conditions, Mailbox
 from continuum._core.requests import Activities, Timers
@@ -248,6 +248,7 @@ class Machine:
         if at_us > loop.now_us:
             loop.now_us = at_us
         decisions.begin(at_us, recorded)
+        loop.begin()
         try:
             deliver(what)
             self._drain()
@@ -256,6 +257,7 @@ class Machine:
         except Unwind:
             pass
         if decisions.fault is not None:
+            self._locate_fault()
             return
         main = self._main
         if loop.exit is not None or (main is not None and main.done()):
@@ -292,8 +294,7 @@ class Machine:
         try:
             given = self.program.input.decode(event.input)
         except DecodeError as error:
-            self.decisions.fail(Undecodable(str(error)))
-            raise Unwind from None
+            self.decisions.undecodable(error)
         self.children.carry_deadlines(event.child_deadlines)
         self._main = self.loop.spawn(self.program.start(given))
 
@@ -303,6 +304,12 @@ class Machine:
             not self.loop.stopped and self._main is not None and not self._main.done() and self.conditions.check()
         ):
             self._drain()
+
+    def _locate_fault(self) -> None:
+        """Say where the main task waits in a fault that no line of the workflow's was running for."""
+        fault, main = self.decisions.fault, self._main
+        if isinstance(fault, (Divergence, Overrun)) and not fault.source and main is not None and not main.done():
+            self.decisions.fault = replace(fault, source=waiting_line(main))
 
     def _drain(self) -> None:
         if (overrun := self.loop.drain()) is not None:
@@ -329,9 +336,9 @@ class Machine:
             return c.FailRun(capture(refused))
 
     def _unexpected(self, entry: Entry, decided: str) -> None:
-        source = waiting_line(self._main) if self._main is not None and not self._main.done() else ""
         words = f"{entry.type} {entry.key} {entry.payload.decode('utf-8', 'replace')[:300]}"
-        self.decisions.fail(Divergence(words, decided, entry.key, "", source))
+        self.decisions.fail(Divergence(words, decided, entry.key))
+        self._locate_fault()
         self.closing = None
 
     def _assert_open(self) -> None:
@@ -345,6 +352,8 @@ def _decisions(entries: Sequence[Entry], position: int) -> tuple[Recorded, int]:
         return _NOTHING, position
     recorded: Recorded = {}
     while position < len(entries) and (entry := entries[position]).type in DECISIONS:
+        if (entry.type, entry.key) in recorded:
+            raise DecodeError(f"journal entry {entry.type} {entry.key}", "it stands twice in one turn")
         recorded[entry.type, entry.key] = entry
         position += 1
     return recorded, position

@@ -17,7 +17,7 @@ from continuum._core.codec import Codec
 from continuum._core.decisions import Decisions
 from continuum._core.entries import RESULT, Entry, activity_prefix, entry_of_event, event_of_entry
 from continuum._core.failure import activity_error
-from continuum._core.faults import Undecodable, Unwind
+from continuum._core.faults import Unwind
 from continuum._core.loop import WorkflowLoop
 from continuum._core.tasks import TimerHandle
 from continuum.errors import DecodeError
@@ -66,6 +66,7 @@ class Activities:
         decisions = self._decisions
         if decisions.fault is not None:
             raise Unwind
+        self._loop.unstarted -= 1
         future = self._loop.create_future()
         self._asked[key] = program, given, options, path, future
         if decisions.recorded is None:
@@ -124,8 +125,7 @@ class Activities:
         try:
             return program.result.decode(result)
         except DecodeError as error:
-            self._decisions.fail(Undecodable(str(error), key))
-            raise Unwind from None
+            self._decisions.undecodable(error, key)
 
 
 class Timers:

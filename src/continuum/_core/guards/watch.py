@@ -46,7 +46,7 @@ from types import (
     TracebackType,
     WrapperDescriptorType,
 )
-from typing import ClassVar, Final, Protocol
+from typing import ClassVar, Final, NoReturn, Protocol
 
 from continuum._core.guards.rules import ABSENT, INDEX, UNSEEN, Rule, lookup
 from continuum.errors import NotDeterministic
@@ -70,17 +70,24 @@ _CALLED_UNSEEN: Final = (
 _suspended: ContextVar[bool] = ContextVar("continuum_watch_suspended", default=False)
 
 
+def _raise(error: NotDeterministic) -> NoReturn:
+    raise error
+
+
 class Watch:
     """Watches the calls of registered functions. One for each process: it holds a ``sys.monitoring`` tool id.
 
-    ``in_turn`` says whether the calling thread is inside a workflow turn right now.
+    ``in_turn`` says whether the calling thread is inside a workflow turn right now; ``refuse`` raises, from the
+    call that is refused.
     """
 
     needs_turns: ClassVar[bool] = sys.version_info < (3, 12)
     """Whether turns must be framed by ``begin`` and ``end``."""
 
-    def __init__(self, in_turn: Callable[[], bool]) -> None:
-        self._judge = _Judge(in_turn)
+    def __init__(
+        self, in_turn: Callable[[], bool], refuse: Callable[[NotDeterministic], NoReturn] = _raise
+    ) -> None:
+        self._judge = _Judge(in_turn, refuse)
         self._method: _Method = _make_method(self._judge)
 
     @property
@@ -141,9 +148,10 @@ class _Method(Protocol):
 class _Judge:
     """Decides about one call; the same on every Python."""
 
-    def __init__(self, in_turn: Callable[[], bool]) -> None:
+    def __init__(self, in_turn: Callable[[], bool], refuse: Callable[[NotDeterministic], NoReturn]) -> None:
         self.origin = _Origin()
         self._in_turn = in_turn
+        self._refuse = refuse
 
     def is_on(self) -> bool:
         """Whether workflow code is running that must keep the rules."""
@@ -155,7 +163,7 @@ class _Judge:
             while caller.f_code.co_filename.startswith("<") and caller.f_back is not None:
                 caller = caller.f_back  # out of generated code, such as a dataclass's __init__
             where = f"{caller.f_code.co_filename}:{caller.f_lineno}"
-            raise NotDeterministic(rule.what, rule.instead, where)
+            self._refuse(NotDeterministic(rule.what, rule.instead, where))
 
 
 class _Origin:
