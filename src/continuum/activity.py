@@ -7,6 +7,7 @@ with the defaults written out, so that the journal says what ran.
 from __future__ import annotations
 
 import inspect
+from asyncio import _get_running_loop
 from collections.abc import Callable, Coroutine
 from copy import copy
 from typing import Any, Generic, NotRequired, ParamSpec, TypeVar, cast, overload
@@ -14,7 +15,7 @@ from typing import Any, Generic, NotRequired, ParamSpec, TypeVar, cast, overload
 from typing_extensions import TypedDict, Unpack
 
 from continuum._core.codec import Codec
-from continuum._core.loop import running_workflow
+from continuum._core.loop import WorkflowLoop, running_workflow
 from continuum.errors import DefinitionError
 from continuum.policies import ActivityOptions, Duration, Retry, with_options
 from continuum.workflow import LazyCodec, check_name, hints
@@ -54,8 +55,9 @@ class Activity(Generic[P, R]):
         self.result: Codec[R] = LazyCodec(function, "return", f"result of activity {name!r}")
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-        loop = running_workflow()
-        if loop is None:
+        loop = _get_running_loop()
+        if type(loop) is not WorkflowLoop:
+            running_workflow()  # raises where a run is being let go
             return cast("Coroutine[Any, Any, R]", self.function(*args, **kwargs))
         scope = loop.scope()
         key = scope.key(self.name)

@@ -200,6 +200,35 @@ def test_the_timeout_of_a_child_is_carried_and_kept_by_the_next_generation() -> 
     assert second.result == "run-1/slow TimeoutError"
 
 
+def test_a_timeout_is_carried_through_generations_that_do_not_look_at_the_child() -> None:
+    @workflow
+    async def flow(n: int) -> None:
+        if n == 1:
+            start_child(part, 1, id="p", timeout=60)
+        await wait_signal("next")
+        continue_as_new(n + 1)
+
+    run = Run(flow, 1)
+    for _ in range(2):
+        run.signal("next")
+        assert run.closing.child_deadlines == (("p", START_US + 60_000_000),)
+        run = run.next_generation()
+    run.child_completed("p", "in time")
+    assert run.open == ()
+    run.restart().signal("next")
+    assert run.closing == ContinueRun(b"4")
+
+
+def test_a_deadline_that_passed_between_two_generations_cancels_the_child_at_once() -> None:
+    @workflow
+    async def flow(n: int) -> None:
+        await wait_signal("next")
+
+    run = Run(flow, 2, generation=2, child_deadlines=(("p", START_US - 1),))
+    assert run.command == CancelChild("p", "run-1/p", "timeout")
+    assert run.restart().open == ()
+
+
 # Where and how it may be called.
 
 

@@ -283,7 +283,7 @@ def test_a_live_turn_that_ends_in_a_fault_decides_nothing() -> None:
 
 
 def test_a_loop_that_never_waits_is_a_fault_that_names_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("continuum._core.loop.MAX_CALLBACKS_PER_TURN", 100)
+    monkeypatch.setattr("continuum._core.machine.MAX_CALLBACKS_PER_TURN", 100)
 
     @workflow
     async def flow() -> None:
@@ -298,7 +298,7 @@ def test_a_loop_that_never_waits_is_a_fault_that_names_its_line(monkeypatch: pyt
 
 
 def test_conditions_that_wake_each_other_for_ever_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("continuum._core.loop.MAX_CALLBACKS_PER_TURN", 100)
+    monkeypatch.setattr("continuum._core.machine.MAX_CALLBACKS_PER_TURN", 100)
     turns: list[int] = []
 
     @workflow

@@ -236,6 +236,21 @@ def test_what_the_watch_refuses_parks_the_run_and_cannot_be_handled() -> None:
     assert (run.commands, run.closing) == ((), None)
 
 
+def test_a_task_made_by_hand_is_refused_with_the_way_out() -> None:
+    """It has no place in the run, and no hash that is the same everywhere."""
+
+    @workflow
+    async def flow() -> str:
+        async def inner() -> str:
+            return await charge("o1")
+
+        return await asyncio.Task(inner(), loop=asyncio.get_running_loop())
+
+    failure = Run(flow).failure
+    assert failure.type in ("WorkflowMisuse", "NotDeterministic")
+    assert "asyncio.create_task" in failure.message
+
+
 def test_a_turn_inside_a_task_of_the_host_is_refused() -> None:
     @workflow
     async def flow() -> None:

@@ -95,9 +95,7 @@ async def many_are_awaited_at_once(orders: list[Order]) -> None:
     refs = [start_child(order_flow, order) for order in orders]
     assert_type(await await_children(refs), list[Receipt])
     assert_type(await await_children(refs, return_exceptions=False), list[Receipt])
-    assert_type(
-        await await_children(refs, return_exceptions=True), list[Receipt | ChildFailed | ChildCancelled]
-    )
+    assert_type(await await_children(refs, return_exceptions=True), list[Receipt | ChildFailed | ChildCancelled])
     assert_type(await await_children(ref for ref in refs), list[Receipt])
     assert_type(as_completed(refs), AsyncIterator[ChildRef[Receipt]])
     async for ref in as_completed(refs):

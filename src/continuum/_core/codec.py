@@ -39,8 +39,8 @@ class Codec(Generic[T]):
     def encode(self, value: T) -> bytes:
         """Return ``value`` as JSON text that decodes again.
 
-        Raises ``EncodeError`` naming the field that does not fit. The text is read back strictly: this finds a
-        wrong type, a broken constraint and what would not come back, and costs less than the serializer's warnings.
+        Raises ``EncodeError`` naming the field that does not fit. The text is read back strictly: that finds a
+        wrong type, a broken constraint and what would not come back, for less than the serializer's warnings cost.
         """
         try:
             data = cast("bytes", self._to_json(value, warnings=False))

@@ -32,12 +32,6 @@ class Decisions:
         self.fault: Fault | None = None
         self.patches: dict[str, bool] = {}  # which of them this generation applies, once it has asked
 
-    def begin(self, at_us: int, recorded: Recorded | None) -> None:
-        """Open the turn of an event."""
-        self.at_us = at_us
-        self.commands = []
-        self.recorded = recorded
-
     def request(self, request: c.Request) -> None:
         """Ask for something that leaves no entry. On replay what is still open is asked for again at the end."""
         if self.recorded is None:

@@ -42,17 +42,17 @@ DECISIONS = frozenset(
 )
 _SIGNAL = b'{"payload":'
 _CHILD_RESULT = b'{"result":'
-RESULT = b',"result":'  # stands before the answer of an activity
 
 
 def entry_of_event(event: e.Event) -> Entry:
     """Return the entry that records ``event``."""
     match event:
         case e.ActivityCompleted(at, key, name, given, result):
-            payload = b"%b%b%b}" % (activity_prefix(name, given), RESULT, result)
+            # What was decided stands first and the answer last: ``Activities.repeat`` relies on it.
+            payload = b'{"name":%b,"input":%b,"result":%b}' % (quoted(name), given, result)
             return Entry("activity_completed", key, at, payload)
         case e.ActivityFailed(at, key, name, given, failure):
-            payload = b'%b,"error":%b}' % (activity_prefix(name, given), encode_failure(failure))
+            payload = b'{"name":%b,"input":%b,"error":%b}' % (quoted(name), given, encode_failure(failure))
             return Entry("activity_failed", key, at, payload)
         case e.ActivityStarted(at, key, attempt):
             return Entry("activity_started", key, at, b'{"attempt":%d}' % attempt)
@@ -86,7 +86,7 @@ def entry_of_decision(decision: c.Decision, at_us: int) -> Entry:
     """Return the entry that records ``decision``, taken in the turn of an event at ``at_us``."""
     match decision:
         case c.StartChild(key, _, workflow, version, given, _):
-            text = b'{"workflow":%b,"version":%d,"input":%b}' % (_quoted(workflow), version, given)
+            text = b'{"workflow":%b,"version":%d,"input":%b}' % (quoted(workflow), version, given)
             return Entry("child_started", key, at_us, text)
         case c.RefuseChild(key, workflow, depth, limit):
             text = to_json({"workflow": workflow, "depth": depth, "limit": limit})
@@ -106,13 +106,9 @@ def entry_of_decision(decision: c.Decision, at_us: int) -> Entry:
             return Entry("patch_applied", patch, at_us, b"{}")
 
 
-def activity_prefix(name: str, given: bytes) -> bytes:
-    """Return how the payload of an activity's outcome begins; what was decided stands first, the answer last."""
-    return b'{"name":%b,"input":%b' % (_quoted(name), given)
-
-
 @lru_cache(maxsize=4096)
-def _quoted(name: str) -> bytes:
+def quoted(name: str) -> bytes:
+    """Return a definition's name as JSON text."""
     return to_json(name)
 
 

@@ -27,7 +27,7 @@ from zlib import crc32
 
 from continuum._core import pinned
 from continuum._core.discard import DEAD_LOOP, Kept, leave_generator, refuse_task
-from continuum._core.faults import Forbidden, Overrun, Unwind
+from continuum._core.faults import Forbidden, Unwind
 from continuum._core.guards import Watch
 from continuum._core.keys import Scope
 from continuum._core.refusals import is_as_completed, refuse_on
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from continuum._core.machine import Machine
 
 T = TypeVar("T")
-
-MAX_CALLBACKS_PER_TURN = 1_000_000  # gather over 100,000 refs takes some 400,000
 
 
 class WorkflowLoop(asyncio.AbstractEventLoop):
@@ -61,7 +59,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self.root = Scope()
         self._ready: deque[Handle] = deque()
         self._number = crc32(run_id.encode("utf-8", "surrogatepass"))
-        self._budget = 0
+        self.budget = 0  # how many callbacks this turn may still run; set by the machine
         self._kept = Kept()
         self._host: tuple[Any, Any] = (None, None)  # the loop and the generator hooks outside of a turn
 
@@ -86,20 +84,16 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         pinned.leave()
         sys.set_asyncgen_hooks(*hooks)
 
-    def begin(self) -> None:
-        """Open the turn of an event: all that follows until the next is bounded together."""
-        self._budget = MAX_CALLBACKS_PER_TURN
-
-    def drain(self) -> Overrun | None:
-        """Run every ready callback and those they make ready; return an ``Overrun`` if that does not end."""
-        ready = self._ready
+    def drain(self) -> bool:
+        """Run every ready callback and those they make ready; return False if that goes beyond ``budget``."""
+        ready, budget = self._ready, self.budget
         while ready and not self.stopped:
             handle = ready.popleft()
             if handle._cancelled:
                 continue
-            self._budget -= 1
-            if self._budget < 0:
-                return Overrun(MAX_CALLBACKS_PER_TURN)
+            budget -= 1
+            if budget < 0:
+                return False
             try:
                 handle._context.run(handle._callback, *handle._args)
             except KeyboardInterrupt:
@@ -111,7 +105,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                 self.stopped = True
             except BaseException as error:  # noqa: BLE001 - a callback of the author's; the loop goes on as asyncio's does
                 self.unhandled.append({"message": "exception in a callback", "exception": error})
-        return None
+        self.budget = budget
+        return True
 
     def fire(self, handle: TimerHandle) -> None:
         """Make a timer's callback ready."""

@@ -34,6 +34,7 @@ from continuum._core.tasks import WorkflowTask
 from continuum.errors import DecodeError, EncodeError, Failure, WorkflowMisuse
 
 MAX_CHILD_DEPTH = 10
+MAX_CALLBACKS_PER_TURN = 1_000_000  # gather over 100,000 refs takes some 400,000
 _NOTHING: Recorded = {}
 _T = TypeVar("_T")
 
@@ -247,8 +248,8 @@ class Machine:
         loop, decisions = self.loop, self.decisions
         if at_us > loop.now_us:
             loop.now_us = at_us
-        decisions.begin(at_us, recorded)
-        loop.begin()
+        decisions.at_us, decisions.recorded, decisions.commands = at_us, recorded, []
+        loop.budget = MAX_CALLBACKS_PER_TURN
         try:
             deliver(what)
             self._drain()
@@ -312,8 +313,8 @@ class Machine:
             self.decisions.fault = replace(fault, source=waiting_line(main))
 
     def _drain(self) -> None:
-        if (overrun := self.loop.drain()) is not None:
-            self.decisions.fail(overrun)
+        if not self.loop.drain():
+            self.decisions.fail(Overrun(MAX_CALLBACKS_PER_TURN))
 
     def _closing(self, main: WorkflowTask | None) -> c.Closing:
         if self.loop.exit is not None:

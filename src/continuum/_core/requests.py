@@ -15,7 +15,7 @@ from continuum._core import commands as c
 from continuum._core import events as e
 from continuum._core.codec import Codec
 from continuum._core.decisions import Decisions
-from continuum._core.entries import RESULT, Entry, activity_prefix, entry_of_event, event_of_entry
+from continuum._core.entries import Entry, entry_of_event, event_of_entry, quoted
 from continuum._core.failure import activity_error
 from continuum._core.faults import Unwind
 from continuum._core.loop import WorkflowLoop
@@ -105,11 +105,11 @@ class Activities:
         asked = self._asked.get(key)
         if asked is not None:
             program, given, _, _, future = asked
-            prefix = activity_prefix(program.name, given)
-            if payload.startswith(prefix) and payload.startswith(RESULT, len(prefix)):
+            prefix = b'{"name":%b,"input":%b,"result":' % (quoted(program.name), given)
+            if payload.startswith(prefix):
                 del self._asked[key]
                 if future is not None and not future.done():
-                    future.set_result(self._decode(program, key, payload[len(prefix) + len(RESULT) : -1]))
+                    future.set_result(self._decode(program, key, payload[len(prefix) : -1]))
                 return
         self.ended(cast("e.ActivityCompleted", event_of_entry(entry)))
 
