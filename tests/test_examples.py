@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
-
-from continuum import Definitions, Failure, WorkflowMisuse
 from examples import order
 from examples.order import Batch, Order, Receipt
+
+from continuum import Definitions, Failure, WorkflowMisuse
 from tests.core.harness import Run
 
 
@@ -39,6 +39,8 @@ def test_a_batch_gives_the_receipts_of_the_orders_that_went_through() -> None:
     run.child_failed("order-o1", Failure("CardDeclined", "no money"))
     run.child_completed("order-o2", {"order_id": "o2", "payment_id": "p2"})
     assert run.result == [{"order_id": "o2", "payment_id": "p2"}]
+    run.check_every_turn()
+    run.machine.discard()
 
 
 def test_the_module_holds_its_definitions() -> None:

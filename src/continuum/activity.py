@@ -10,6 +10,7 @@ import inspect
 from asyncio import _get_running_loop
 from collections.abc import Callable, Coroutine
 from copy import copy
+from types import FunctionType
 from typing import Any, Generic, NotRequired, ParamSpec, TypeVar, cast, overload
 
 from typing_extensions import TypedDict, Unpack
@@ -61,12 +62,7 @@ class Activity(Generic[P, R]):
             return cast("Coroutine[Any, Any, R]", self.function(*args, **kwargs))
         scope = loop.scope()
         key = scope.key(self.name)
-        names = self.parameters.positional
-        if kwargs or len(args) != len(names):
-            arguments = self.parameters.bind(args, kwargs)
-        else:
-            arguments = dict(zip(names, args))  # noqa: B905 - of equal length; strict= doubles the cost
-        given = self.arguments.encode(arguments)
+        given = self.arguments.encode(self.parameters.pack(*args, **kwargs))
         loop.unstarted += 1
         return loop.machine.activities.run(key, scope.path, self, given, self.options)
 
@@ -86,35 +82,28 @@ class Activity(Generic[P, R]):
 
 
 class Parameters:
-    """An activity's parameters: a call's arguments to one dict by name, and back."""
+    """An activity's parameters: a call's arguments to one dict by name, and back.
 
-    __slots__ = ("_function", "_name", "_positional_only", "_signature", "defaults", "positional")
+    ``pack`` takes what the activity takes and returns the dict, defaults included. It is compiled from the
+    signature, as dataclasses compile theirs: then Python itself binds the arguments, and words what is wrong.
+    """
+
+    __slots__ = ("_function", "_name", "_names", "_positional_only", "defaults", "pack")
 
     def __init__(self, function: Callable[..., Any], name: str) -> None:
-        self._function = function
-        self._name = name
-        self._signature = inspect.signature(function)
-        parameters = self._signature.parameters.values()
+        parameters = inspect.signature(function).parameters.values()
         for parameter in parameters:
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 raise DefinitionError(
                     f"activity {name!r} takes *{parameter.name}, and arguments are recorded by name; "
                     f"use a list or dict"
                 )
-        self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+        self._function = function
+        self._name = name
+        self._names = [p.name for p in parameters]
         self._positional_only = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
-        plain = all(p.kind is not p.KEYWORD_ONLY for p in parameters)
-        # Names of all parameters, where a call without keywords that fills them all needs no binding.
-        self.positional = tuple(p.name for p in parameters) if plain else ()
-
-    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Return the arguments by name, defaults included. Raises ``TypeError`` as the call would."""
-        try:
-            bound = self._signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"activity {self._name!r}: {error}") from None
-        bound.apply_defaults()
-        return bound.arguments
+        self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+        self.pack = _compile_packer(inspect.signature(function), self.defaults, f"activity {name!r}")
 
     def call(self, function: Callable[..., R], arguments: dict[str, Any]) -> R:
         """Call ``function`` with arguments that were recorded by name."""
@@ -126,11 +115,33 @@ class Parameters:
     def annotation(self) -> Any:
         """Return the ``TypedDict`` of all parameters; one with a default may be missing in an older record."""
         types = hints(self._function, f"arguments of activity {self._name!r}")
-        fields: dict[str, Any] = {name: types.get(name, Any) for name in self._signature.parameters}
+        fields: dict[str, Any] = {name: types.get(name, Any) for name in self._names}
         for name in self.defaults:
             fields[name] = NotRequired[fields[name]]
         made: Any = TypedDict  # called as a function: its fields are data
         return made(f"{self._name}_arguments", fields)
+
+
+def _compile_packer(
+    signature: inspect.Signature, defaults: dict[str, Any], name: str
+) -> Callable[..., dict[str, Any]]:
+    """Return a function of that signature that returns its arguments by name."""
+    bare = [
+        parameter.replace(annotation=parameter.empty, default=parameter.empty)
+        for parameter in signature.parameters.values()
+    ]
+    names = ", ".join(f"{parameter.name!r}: {parameter.name}" for parameter in bare)
+    namespace: dict[str, Any] = {}
+    exec(f"def pack{inspect.Signature(bare)}: return {{{names}}}", namespace)
+    pack: FunctionType = namespace["pack"]
+    pack.__defaults__ = tuple(
+        defaults[p.name] for p in bare if p.kind is not p.KEYWORD_ONLY and p.name in defaults
+    )
+    pack.__kwdefaults__ = {
+        p.name: defaults[p.name] for p in bare if p.kind is p.KEYWORD_ONLY and p.name in defaults
+    }
+    pack.__name__ = pack.__qualname__ = name
+    return pack
 
 
 class ArgumentsCodec(Codec[dict[str, Any]]):

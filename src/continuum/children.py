@@ -250,6 +250,7 @@ def child(flow: Any, value: Any = None, /, *, id: str | None = None, **options: 
     key = family.key(scope, checked.name, id)
     given = checked.input.encode(value)
     made = with_options("child()", _DEFAULT, options)
+    family.refuse_duplicate(key, checked, given)
     loop.unstarted += 1
     return _start_and_wait(loop, key, scope.path, checked, given, made)
 

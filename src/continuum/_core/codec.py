@@ -8,7 +8,7 @@ Encoded values are UTF-8 JSON text as ``bytes``.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar, cast
 
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
@@ -19,6 +19,7 @@ from continuum.errors import DecodeError, DefinitionError, EncodeError
 T = TypeVar("T")
 
 MAX_VALUE_BYTES = 64 * 1024 * 1024
+_U = ord("u")
 
 
 class Codec(Generic[T]):
@@ -33,8 +34,8 @@ class Codec(Generic[T]):
         self.what = what
         self._annotation = annotation
         self._adapter: TypeAdapter[T] | None = None
-        self._to_json: Any = self._first_to_json
-        self._from_json: Any = self._first_from_json
+        self._to_json: Callable[..., bytes] = self._first_to_json
+        self._from_json: Callable[..., T] = self._first_from_json
 
     def encode(self, value: T) -> bytes:
         """Return ``value`` as JSON text that decodes again.
@@ -43,12 +44,13 @@ class Codec(Generic[T]):
         wrong type, a broken constraint and what would not come back, for less than the serializer's warnings cost.
         """
         try:
-            data = cast("bytes", self._to_json(value, warnings=False))
+            data = self._to_json(value, warnings=False)
             self._from_json(data, strict=True)
         except (PydanticSerializationError, ValidationError, ValueError, RecursionError) as error:
             raise self._refusal(value, error) from None
-        # NaN comes out as null and NUL as an escape; both are rare, so only their traces are looked into.
-        if (b"null" in data and value is not None) or b"\\u0000" in data:
+        # NaN comes out as null and NUL as an escape; both are rare, so only their traces are looked into. Most
+        # texts have not even a "u", and that is found ten times faster than a word.
+        if _U in data and value is not None and (data.find(b"null") >= 0 or data.find(b"\\u0000") >= 0):
             self._refuse_leaves(value)
         if len(data) > MAX_VALUE_BYTES:
             raise EncodeError(
@@ -60,7 +62,7 @@ class Codec(Generic[T]):
     def decode(self, data: bytes) -> T:
         """Return the value that ``data`` holds. Raises ``DecodeError`` naming the field that does not fit."""
         try:
-            return cast("T", self._from_json(data))
+            return self._from_json(data)
         except ValidationError as error:
             field, problem = _first_problem(error)
             raise DecodeError(self.what, problem, field) from None
@@ -95,11 +97,11 @@ class Codec(Generic[T]):
 
     def _first_to_json(self, value: T, **options: Any) -> bytes:
         self.prepare()
-        return cast("bytes", self._to_json(value, **options))
+        return self._to_json(value, **options)
 
     def _first_from_json(self, data: bytes, **options: Any) -> T:
         self.prepare()
-        return cast("T", self._from_json(data, **options))
+        return self._from_json(data, **options)
 
     def _refuse_leaves(self, value: T) -> None:
         plain = self.prepare().dump_python(value, warnings=False)

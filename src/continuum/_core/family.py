@@ -147,12 +147,8 @@ class Family:
         """Decide to start a child, or return the one that this key names already."""
         known = self._children.get(key)
         if known is not None and known.start is not None:
-            if known.start.workflow == program.name and program.input.means_the_same(known.start.input, given):
-                return known
-            raise DuplicateChildId(
-                f"child {known.run_id!r} is already started, as {known.start.workflow} with another input; "
-                f"give each child its own id="
-            )
+            self.refuse_duplicate(key, program, given)
+            return known
         self._check_depth(key, program)
         run_id = child_run_id(self._run_id, key)
         decision = c.StartChild(key, run_id, program.name, program.version, given, options)
@@ -164,6 +160,17 @@ class Family:
         if options.timeout is not None and known.outcome is None:
             self._bound(known, due_us(self._loop.time() + cast("Any", options.timeout).total_seconds()))
         return known
+
+    def refuse_duplicate(self, key: str, program: ChildProgram, given: bytes) -> None:
+        """Raise ``DuplicateChildId`` if this generation has started another child under ``key``."""
+        known = self._children.get(key)
+        if known is None or known.start is None:
+            return
+        if known.start.workflow != program.name or not program.input.means_the_same(known.start.input, given):
+            raise DuplicateChildId(
+                f"child {known.run_id!r} is already started, as {known.start.workflow} with another input; "
+                f"give each child its own id="
+            )
 
     def find(self, run_id: str) -> Child:
         """Return the child of that run id. Raises ``WorkflowMisuse`` if it cannot be one of this run's."""

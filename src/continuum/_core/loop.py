@@ -122,14 +122,17 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         return self._number
 
     def scope(self) -> Scope:
-        """Return the place of the task that is running. Raises ``WorkflowMisuse`` in a bare callback."""
+        """Return the place of the task that is running. Raises ``WorkflowMisuse`` where there is none."""
         task = asyncio.current_task(self)
-        if task is None or self.aside:
-            where = (
-                "inside a side effect, which a replay does not repeat" if self.aside else "from a bare callback"
-            )
-            raise WorkflowMisuse(f"this was called {where}; call it from a task of the workflow itself")
-        return task.scope  # type: ignore[no-any-return,attr-defined]  # all tasks of this loop are WorkflowTasks
+        if type(task) is WorkflowTask and not self.aside:
+            return task.scope
+        if self.aside:
+            problem = "this was called inside a side effect, which a replay does not repeat"
+        elif task is None:
+            problem = "this was called from a bare callback"
+        else:
+            problem = "this was called in a task made by hand, not by asyncio.create_task or a TaskGroup"
+        raise WorkflowMisuse(f"{problem}; call it from a task of the workflow itself")
 
     def call_next(self, callback: Callable[[], object]) -> None:
         """Run a callback directly after the one that is running, before all that is scheduled."""
@@ -147,10 +150,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         if self.in_turn:
             self._ready.append(handle)
         elif not self.discarded:
-            raise WorkflowMisuse(
-                "an asyncio object of a workflow was touched from outside its turn; an Event, Queue or Future "
-                "belongs to one run: make it inside the workflow, and reach other runs by signals"
-            )
+            self._refuse_touch()
         return handle
 
     def call_later(  # type: ignore[override]  # see call_soon
@@ -227,6 +227,15 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         else:
             self._kept.close()
         self.unhandled.clear()
+
+    def _refuse_touch(self) -> NoReturn:
+        """Fail loudly on both sides: who touches gets the error, and this run's machine has lost a callback."""
+        what, instead = (
+            "an asyncio object that runs share",
+            "make it inside the workflow, reach other runs by signals",
+        )
+        self.machine.decisions.fail(Forbidden(what, instead))
+        raise WorkflowMisuse(f"an asyncio object belongs to one run, and was touched outside its turn; {instead}")
 
     def _task(
         self, coro: Coroutine[Any, Any, Any], name: str, context: Context | None, scope: Scope

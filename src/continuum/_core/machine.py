@@ -142,21 +142,22 @@ class Machine:
             self.loop.leave()
         return Turn(tuple(self.decisions.commands), self.decisions.fault, self.closing)
 
-    def replay(self, started: e.RunStarted, entries: Sequence[Entry]) -> Turn:
+    def replay(self, started: e.RunStarted, entries: Sequence[Entry], *, begun: bool = False) -> Turn:
         """Bring a new machine to where ``entries`` left the run; return what is outstanding.
 
         ``entries`` is the generation's journal behind its start. If nothing but carried signals is recorded, the
-        first turn has not been committed: it is run live, and what it decides is to be committed.
+        first turn is run live, and what it decides is to be committed; unless the generation has ``begun``: its
+        first turn is known to be committed (an activity of it is queued) and left no entry.
         """
         self._assert_open()
         self.loop.enter()
         # A replay repeats what has run under the watch before.
-        watched = len(entries) <= started.carried and WATCH.begin(self.program.function)
+        live = len(entries) <= started.carried and not begun
+        watched = live and WATCH.begin(self.program.function)
         try:
-            live = self._replay(started, entries)
+            self._replay(started, entries, live)
         except DecodeError as error:
             self.decisions.fail(Undecodable(str(error)))
-            live = False
         finally:
             if watched:
                 WATCH.end()
@@ -217,16 +218,15 @@ class Machine:
 
     # The turn.
 
-    def _replay(self, started: e.RunStarted, entries: Sequence[Entry]) -> bool:
-        """Replay; say whether the first turn was live."""
+    def _replay(self, started: e.RunStarted, entries: Sequence[Entry], live: bool) -> None:
         position, size = started.carried, len(entries)
         if position > size:
             raise DecodeError("the journal's start", f"{position} carried signals announced, {size} entries found")
         for entry in entries[:position]:
             self._deliver(event_of_entry(entry))
-        if position == size:
+        if live:
             self._turn(started.at_us, None, self._deliver, started)
-            return True
+            return
         recorded, position = _decisions(entries, position)
         self._turn(started.at_us, recorded, self._deliver, started)
         decisions, repeat = self.decisions, self.activities.repeat
@@ -241,7 +241,6 @@ class Machine:
                 recorded, position = _decisions(entries, position)
             deliver = repeat if entry.type == "activity_completed" else self._deliver_again
             self._turn(entry.at_us, recorded, deliver, entry)
-        return False
 
     def _turn(self, at_us: int, recorded: Recorded | None, deliver: Callable[[_T], None], what: _T) -> None:
         """Deliver one event and run until the workflow waits; ``recorded`` is what it decided then, if it did."""
