@@ -22,7 +22,7 @@ export UV_PYTHON_DOWNLOADS := never
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test matrix check check-format lint mypy pyright imports format bench lock clean
+.PHONY: help setup test matrix pythons check check-format lint mypy pyright imports format bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test: $(READY) ## run the tests
 
 matrix: $(UV_READY) ## run the tests on every supported Python of this machine
 	$(TOOLS)/bin/python tools/matrix.py $(UV) $(ARGS)
+
+pythons: $(UV_READY) ## make an environment for every supported Python of this machine
+	$(TOOLS)/bin/python tools/matrix.py $(UV) --prepare
 
 check: check-format lint mypy pyright imports ## formatting, lint with the ban list, types, import contracts
 

@@ -156,9 +156,7 @@ def test_the_ban_list_refuses_each_name_in_the_core_and_only_there(layout: Path)
         ("client", "import psycopg.rows", "Only _journal and embedded import psycopg"),
     ],
 )
-def test_an_import_contract_refuses(
-    layout: Path, tmp_path: Path, module: str, line: str, contract: str
-) -> None:
+def test_an_import_contract_refuses(layout: Path, tmp_path: Path, module: str, line: str, contract: str) -> None:
     assert contract in broken_contracts(layout, tmp_path, {"workflow": "", "client": "", module: line})
 
 

@@ -2,6 +2,7 @@
 
 The classifiers in pyproject.toml say which versions are supported. Each gets an environment of its own
 with the locked dependencies, .venv-3.12 and so on. The first failure ends it, so that it is read last.
+With --prepare the environments are only made.
 """
 
 import os
@@ -24,14 +25,18 @@ print(sys.executable)
 
 def main() -> None:
     uv, *arguments = sys.argv[1:]
+    only_prepare = arguments == ["--prepare"]
     pythons = {version: find(version) for version in supported_versions()}
     for version, python in pythons.items():
         print(f"Python {version}: {python}" if python else f"skipped: {version} not found", flush=True)
     if not any(pythons.values()):
         sys.exit("no supported Python was found")
-    for version, python in pythons.items():
-        if python:
-            test(uv, version, python, arguments)
+    found = {version: python for version, python in pythons.items() if python}
+    for version, python in found.items():  # all of them first: what one records the others replay
+        prepare(uv, version, python)
+    for version in found if not only_prepare else ():
+        print(f"\nPython {version}", flush=True)
+        run([f".venv-{version}/bin/python", "-m", "pytest", *arguments], dict(os.environ))
 
 
 def supported_versions() -> list[str]:
@@ -41,12 +46,9 @@ def supported_versions() -> list[str]:
     return [version for version in versions if version.startswith("3.")]
 
 
-def test(uv: str, version: str, python: str, arguments: list[str]) -> None:
-    environment = f".venv-{version}"
-    print(f"\nPython {version}", flush=True)
+def prepare(uv: str, version: str, python: str) -> None:
     sync = [uv, "sync", "--locked", "--quiet", "--no-default-groups", "--group", "test", "--python", python]
-    run(sync, {**os.environ, "UV_PROJECT_ENVIRONMENT": environment})
-    run([f"{environment}/bin/python", "-m", "pytest", *arguments], dict(os.environ))
+    run(sync, {**os.environ, "UV_PROJECT_ENVIRONMENT": f".venv-{version}"})
 
 
 def run(command: list[str], environment: dict[str, str]) -> None:

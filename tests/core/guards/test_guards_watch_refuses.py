@@ -274,9 +274,7 @@ def name_of(function: Function) -> str:
 
 
 @pytest.mark.parametrize(("helper", "what"), REFUSED, ids=[name_of(row[0]) for row in REFUSED])
-def test_forbidden_call_is_refused_wherever_user_code_makes_it(
-    turn: Turn, helper: Function, what: str
-) -> None:
+def test_forbidden_call_is_refused_wherever_user_code_makes_it(turn: Turn, helper: Function, what: str) -> None:
     with pytest.raises(NotDeterministic) as caught:
         turn.run(apply, helper)
     assert caught.value.what == what
