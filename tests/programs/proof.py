@@ -1,7 +1,7 @@
 """Histories in a file, and their replay in another process, hash seed and Python.
 
-python -m tests.programs.proof record FILE COUNT [FIRST]
-python -m tests.programs.proof verify FILE
+python -m tests.programs.proof record FILE FIRST STOP    run the programs of these seeds, restarted at every point
+python -m tests.programs.proof verify FILE               replay what a file holds
 """
 
 from __future__ import annotations
@@ -39,14 +39,35 @@ def read(path: Path) -> Iterator[History]:
 
 
 def main(arguments: list[str]) -> int:
-    """Record or verify; print a count and the first mismatches; exit 1 if there were any."""
+    """Record or verify, and print a count. Exit 1 after the first program that fails, or with how many differ."""
     if plant := os.environ.get("CONTINUUM_PLANT"):
         PLANTED[plant]()
     command, path = arguments[0], Path(arguments[1])
     if command == "record":
-        count, first = int(arguments[2]), int(arguments[3]) if len(arguments) > 3 else 0
-        print(f"recorded {write(path, (record(seed, restarts=False) for seed in range(first, first + count)))}")
-        return 0
+        return record_all(path, range(int(arguments[2]), int(arguments[3])))
+    return verify_all(path)
+
+
+def record_all(path: Path, seeds: range) -> int:
+    """Record into a file. A planted bug is left for ``verify_all`` to find, so then nothing is restarted."""
+    restarts = not os.environ.get("CONTINUUM_PLANT")
+    seed = seeds.start
+
+    def histories() -> Iterator[History]:
+        nonlocal seed
+        for seed in seeds:
+            yield record(seed, restarts=restarts)
+
+    try:
+        print(f"recorded {write(path, histories())}")
+    except Mismatch as mismatch:
+        print(f"failed {seed}\n{mismatch}")
+        return 1
+    return 0
+
+
+def verify_all(path: Path) -> int:
+    """Verify all of a file; show the first mismatches."""
     total, bad = 0, 0
     for history in read(path):
         total += 1
@@ -55,7 +76,7 @@ def main(arguments: list[str]) -> int:
         except Exception as mismatch:
             bad += 1
             if bad <= 3:
-                print(f"seed {history.seed}: {mismatch!r}" if not isinstance(mismatch, Mismatch) else mismatch)
+                print(mismatch if isinstance(mismatch, Mismatch) else f"seed {history.seed}: {mismatch!r}")
     print(f"verified {total}, {bad} differ, on {sys.version.split()[0]}")
     return 1 if bad else 0
 

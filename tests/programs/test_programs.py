@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,27 +18,60 @@ from tests.programs.proof import read, write
 from tests.programs.shrink import shrink
 
 COUNT = int(os.environ.get("CONTINUUM_PROGRAMS", "2000"))
+SHARES = os.cpu_count() or 1
 ROOT = Path(__file__).parents[2]
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def other_pythons() -> list[str]:
-    """Return the environments that ``make matrix`` has made for other Pythons."""
-    here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return [version for version in VERSIONS if version != here and (ROOT / f".venv-{version}/bin/python").exists()]
-
-
-def run_proof(python: str, *arguments: str, hash_seed: str, plant: str = "") -> subprocess.CompletedProcess[str]:
+def run_proof(
+    python: str, *arguments: object, hash_seed: str, plant: str = ""
+) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {
         "PYTHONHASHSEED": hash_seed,
         "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
         "CONTINUUM_PLANT": plant,
         "PYTHONWARNINGS": "error",
     }
-    command = [python, "-m", "tests.programs.proof", *arguments]
+    command = [python, "-m", "tests.programs.proof", *map(str, arguments)]
     return subprocess.run(
-        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
     )
+
+
+def record_files(python: str, folder: Path, first: int, count: int) -> list[Path]:
+    """Record ``count`` programs in as many processes as there are cores. Fail with the smallest that fails."""
+    files = [folder / f"{share}.jsonl" for share in range(SHARES)]
+    bounds = [first + count * share // SHARES for share in range(SHARES + 1)]
+    with ThreadPoolExecutor(SHARES) as pool:
+        results = pool.map(
+            lambda file, start, stop: run_proof(python, "record", file, start, stop, hash_seed="1"),
+            files,
+            bounds,
+            bounds[1:],
+        )
+    for result in results:
+        if failed := re.match(r"failed (\d+)", result.stdout):
+            pytest.fail(report(int(failed[1]), Mismatch(result.stdout)))
+        assert result.returncode == 0, result.stdout + result.stderr
+    return files
+
+
+def verify_files(python: str, files: list[Path], hash_seed: str) -> int:
+    """Replay files in as many processes; return how many programs that were."""
+    total = 0
+    with ThreadPoolExecutor(SHARES) as pool:
+        for result in pool.map(lambda file: run_proof(python, "verify", file, hash_seed=hash_seed), files):
+            assert result.returncode == 0, result.stdout + result.stderr
+            found = re.search(r"verified (\d+), 0 differ", result.stdout)
+            assert found is not None, result.stdout
+            total += int(found[1])
+    return total
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return record_files(sys.executable, tmp_path_factory.mktemp("programs"), 0, COUNT)
 
 
 def fails(seed: int, tree: Node) -> str | None:
@@ -61,48 +96,35 @@ def report(seed: int, mismatch: Mismatch) -> str:
     return f"{mismatch}\n\n(does not fail again when shrunk)"
 
 
-def test_programs_replay_after_a_restart_at_every_point() -> None:
-    """RP04: every program, made again from its journal after each event, goes on and replays alike."""
-    for seed in range(COUNT):
-        try:
-            verify(record(seed))
-        except Mismatch as mismatch:
-            pytest.fail(report(seed, mismatch))
+def test_programs_replay_after_a_restart_at_every_point(recorded: list[Path]) -> None:
+    """RP04: a program made again from its journal after each event goes on as if nothing had been."""
+    assert sum(1 for file in recorded for _ in read(file)) == COUNT
 
 
-def test_programs_replay_in_another_process_with_another_hash_seed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("hash_seed", ["0", "2"])
+def test_programs_replay_in_another_process_and_hash_seed(recorded: list[Path], hash_seed: str) -> None:
     """RP04: journals of one process replay in others that hash strings differently."""
-    path = tmp_path / "histories.jsonl"
-    write(path, (record(seed, restarts=False) for seed in range(COUNT)))
-    for hash_seed in ("1", "2"):
-        result = run_proof(sys.executable, "verify", str(path), hash_seed=hash_seed)
-        assert result.returncode == 0, result.stdout + result.stderr
-        assert f"verified {COUNT}, 0 differ" in result.stdout
+    assert verify_files(sys.executable, recorded, hash_seed) == COUNT
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_programs_recorded_here_replay_on_another_python_and_back(version: str, tmp_path: Path) -> None:
-    """RP04: recorded on one Python, replayed on the others."""
-    if version not in other_pythons():
-        pytest.skip(f"no environment .venv-{version} of another Python; `make matrix` makes those it finds")
+@pytest.mark.parametrize("version", [version for version in VERSIONS if version != HERE])
+def test_programs_replay_on_another_python_and_back(recorded: list[Path], version: str, tmp_path: Path) -> None:
+    """RP04: recorded on one Python, replayed on the others; and some of theirs here."""
     other = str(ROOT / f".venv-{version}/bin/python")
-    here, there = tmp_path / "here.jsonl", tmp_path / "there.jsonl"
-    write(here, (record(seed, restarts=False) for seed in range(COUNT)))
-    recorded = run_proof(other, "record", str(there), str(COUNT), str(COUNT), hash_seed="3")
-    assert recorded.returncode == 0, recorded.stdout + recorded.stderr
-    for python, path in ((other, here), (sys.executable, there)):
-        result = run_proof(python, "verify", str(path), hash_seed="4")
-        assert result.returncode == 0, result.stdout + result.stderr
-        assert f"verified {COUNT}, 0 differ" in result.stdout
+    if not Path(other).exists():
+        pytest.skip(f"no environment .venv-{version}; `make pythons` makes one where it finds that Python")
+    assert verify_files(other, recorded, "3") == COUNT
+    theirs = record_files(other, tmp_path, COUNT, COUNT // 8)
+    assert verify_files(sys.executable, theirs, "4") == COUNT // 8
 
 
 @pytest.mark.parametrize("plant", sorted(set(PLANTED) - {"unpinned"}))
 def test_a_planted_bug_is_caught(plant: str, tmp_path: Path) -> None:
     """A proof that cannot fail proves nothing."""
     path = tmp_path / "histories.jsonl"
-    recorded = run_proof(sys.executable, "record", str(path), "600", hash_seed="1", plant=plant)
-    assert recorded.returncode == 0, recorded.stdout + recorded.stderr
-    result = run_proof(sys.executable, "verify", str(path), hash_seed="2", plant=plant)
+    made = run_proof(sys.executable, "record", path, 0, 600, hash_seed="1", plant=plant)
+    assert made.returncode == 0, made.stdout + made.stderr
+    result = run_proof(sys.executable, "verify", path, hash_seed="2", plant=plant)
     assert result.returncode == 1, result.stdout + result.stderr
     assert "verified 600," in result.stdout
 
