@@ -20,9 +20,6 @@ def test_a_plain_activity_is_called_plainly() -> None:
     assert order.count_open_disputes("b7") == 0
 
 
-@pytest.mark.xfail(
-    raises=TypeError, reason="called plainly, a plain activity gives its result, which cannot be awaited"
-)
 def test_a_workflow_with_a_plain_activity_is_called_plainly() -> None:
     assert asyncio.run(order.audit_flow("b7")) == 0
 

@@ -39,11 +39,8 @@ from continuum.errors import (
     WorkflowMisuse,
 )
 from continuum.policies import ActivityOptions, ChildOptions, Retry
-from continuum.signals import wait_signal
-from continuum.workflow import (
-    Workflow,
+from continuum.primitives import (
     continue_as_new,
-    deterministic,
     log,
     now,
     patched,
@@ -51,8 +48,9 @@ from continuum.workflow import (
     side_effect,
     uuid4,
     wait_condition,
-    workflow,
 )
+from continuum.signals import wait_signal
+from continuum.workflow import Workflow, deterministic, workflow
 
 __all__ = [
     "Activity",

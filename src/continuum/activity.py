@@ -11,15 +11,13 @@ from asyncio import _get_running_loop
 from collections.abc import Callable, Coroutine
 from copy import copy
 from types import FunctionType
-from typing import Any, Generic, NotRequired, ParamSpec, TypeVar, cast, overload
-
-from typing_extensions import TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Generic, NotRequired, ParamSpec, TypeVar, cast, overload
 
 from continuum._core.codec import Codec
 from continuum._core.loop import WorkflowLoop, running_workflow
 from continuum.errors import DefinitionError
 from continuum.policies import ActivityOptions, Duration, Retry, with_options
-from continuum.workflow import LazyCodec, check_name, hints
+from continuum.workflow import IN_PLAIN_WORKFLOW, LazyCodec, check_name, hints
 
 __all__ = ["Activity", "activity"]
 
@@ -27,15 +25,18 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class ActivityChanges(TypedDict, total=False):
-    """Options of a call or a definition; see ``ActivityOptions``."""
+if TYPE_CHECKING:
+    from typing_extensions import TypedDict, Unpack
 
-    retry: Retry | None
-    start_to_close: Duration | None
-    schedule_to_close: Duration | None
-    heartbeat_timeout: Duration | None
-    queue: str | None
-    priority: int | None
+    class ActivityChanges(TypedDict, total=False):
+        """Options of a call or a definition; see ``ActivityOptions``."""
+
+        retry: Retry | None
+        start_to_close: Duration | None
+        schedule_to_close: Duration | None
+        heartbeat_timeout: Duration | None
+        queue: str | None
+        priority: int | None
 
 
 class Activity(Generic[P, R]):
@@ -59,6 +60,8 @@ class Activity(Generic[P, R]):
         loop = _get_running_loop()
         if type(loop) is not WorkflowLoop:
             running_workflow()  # raises where a run is being let go
+            if IN_PLAIN_WORKFLOW.get():
+                return _call_plainly(self.function, args, kwargs)
             return cast("Coroutine[Any, Any, R]", self.function(*args, **kwargs))
         scope = loop.scope()
         key = scope.key(self.name)
@@ -79,6 +82,16 @@ class Activity(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<activity {self.name}>"
+
+
+async def _call_plainly(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run an activity for a workflow that is called plainly; what the activity calls in turn is called plainly."""
+    IN_PLAIN_WORKFLOW.set(False)
+    try:
+        value = function(*args, **kwargs)
+        return await value if inspect.isawaitable(value) else value
+    finally:
+        IN_PLAIN_WORKFLOW.set(True)
 
 
 class Parameters:
@@ -114,6 +127,8 @@ class Parameters:
 
     def annotation(self) -> Any:
         """Return the ``TypedDict`` of all parameters; one with a default may be missing in an older record."""
+        from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
+
         types = hints(self._function, f"arguments of activity {self._name!r}")
         fields: dict[str, Any] = {name: types.get(name, Any) for name in self._names}
         for name in self.defaults:

@@ -11,11 +11,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
 from contextvars import Context
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar, cast, get_args, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, get_args, overload
 from zlib import crc32
-
-from pydantic_core import core_schema
-from typing_extensions import TypedDict, Unpack
 
 from continuum._core.codec import ANY, Codec
 from continuum._core.commands import SendSignal
@@ -46,14 +43,18 @@ I = TypeVar("I")  # noqa: E741 - input, as R is result
 R = TypeVar("R")
 
 
-class ChildChanges(TypedDict, total=False):
-    """Options of one child; see ``ChildOptions``."""
+if TYPE_CHECKING:
+    from pydantic_core import core_schema
+    from typing_extensions import TypedDict, Unpack
 
-    on_parent_close: ParentClose
-    timeout: Duration | None
-    retry: Retry | None
-    attributes: dict[str, Any] | None
-    priority: int | None
+    class ChildChanges(TypedDict, total=False):
+        """Options of one child; see ``ChildOptions``."""
+
+        on_parent_close: ParentClose
+        timeout: Duration | None
+        retry: Retry | None
+        attributes: dict[str, Any] | None
+        priority: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +178,8 @@ class ChildRef(Generic[R]):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+        from pydantic_core import core_schema
+
         kinds = get_args(source)
         result: Codec[Any] = Codec(kinds[0], f"result of child ({source})") if kinds else ANY
 

@@ -34,7 +34,7 @@ def test_a_fresh_child_with_a_timeout_has_a_timer_with_its_parent() -> None:
     start, timer = run.commands
     assert isinstance(start, StartChild)
     assert start.options.timeout == timedelta(minutes=1)
-    assert timer == StartTimer("timer-1", START_US + 60_000_000)
+    assert timer == StartTimer("p.timeout", START_US + 60_000_000)
     run.fired()
     assert run.commands[0] == CancelChild("p", "run-1/p", "timeout")
     assert run.result == "run-1/p part True"
@@ -46,7 +46,7 @@ def test_a_child_out_of_time_is_a_failed_child_and_a_timeout() -> None:
 
 
 def test_a_recorded_timeout_of_a_child_is_raised_again() -> None:
-    fired = recorded("timer_fired", "timer-1", at=60)
+    fired = recorded("timer_fired", "p.timeout", at=60)
     cancel = recorded("child_cancel_requested", "p", reason="timeout", at=60)
     run = Run.replayed(bounded, None, STARTED, fired, cancel)
     assert (run.commands, run.result) == ((), "run-1/p part True")
@@ -54,13 +54,13 @@ def test_a_recorded_timeout_of_a_child_is_raised_again() -> None:
 
 def test_a_pending_child_with_a_timeout_asks_for_its_timer_again() -> None:
     run = Run.replayed(bounded, None, STARTED)
-    assert run.command == StartTimer("timer-1", START_US + 60_000_000)
+    assert run.command == StartTimer("p.timeout", START_US + 60_000_000)
 
 
 def test_a_child_that_ends_in_time_takes_the_timer_back() -> None:
     run = Run(bounded)
     run.child_completed("p", "one")
-    assert run.commands == (CancelTimer("timer-1"), CompleteRun(b'"one"'))
+    assert run.commands == (CancelTimer("p.timeout"), CompleteRun(b'"one"'))
 
 
 def test_what_a_timed_out_child_still_reports_is_ignored() -> None:

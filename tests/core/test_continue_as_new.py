@@ -194,7 +194,7 @@ def test_the_timeout_of_a_child_is_carried_and_kept_by_the_next_generation() -> 
     due = START_US + 60_000_000
     assert first.closing.child_deadlines == (("slow", due),)
     second = first.next_generation()
-    assert second.commands == (StartTimer("timer-1", due), AwaitChild("slow", "run-1/slow"))
+    assert second.commands == (StartTimer("slow.timeout", due), AwaitChild("slow", "run-1/slow"))
     second.restart().fired()
     assert second.commands[0] == CancelChild("slow", "run-1/slow", "timeout")
     assert second.result == "run-1/slow TimeoutError"

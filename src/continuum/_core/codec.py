@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, TypeVar, cast
-
-from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError, to_json
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from continuum.errors import DecodeError, DefinitionError, EncodeError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
 
 T = TypeVar("T")
 
@@ -25,7 +25,8 @@ _U = ord("u")
 class Codec(Generic[T]):
     """Encodes and decodes values of one annotation. ``what`` names the value in errors.
 
-    The adapter is made at first use, because an annotation may name a class that is defined further down.
+    The adapter is made at first use: an annotation may name a class that is defined further down, and importing
+    pydantic is dear.
     """
 
     __slots__ = ("_adapter", "_annotation", "_from_json", "_to_json", "what")
@@ -46,7 +47,7 @@ class Codec(Generic[T]):
         try:
             data = self._to_json(value, warnings=False)
             self._from_json(data, strict=True)
-        except (PydanticSerializationError, ValidationError, ValueError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # pydantic's errors are ValueErrors
             raise self._refusal(value, error) from None
         # NaN comes out as null and NUL as an escape; both are rare, so only their traces are looked into. Most
         # texts have not even a "u", and that is found ten times faster than a word.
@@ -63,7 +64,7 @@ class Codec(Generic[T]):
         """Return the value that ``data`` holds. Raises ``DecodeError`` naming the field that does not fit."""
         try:
             return self._from_json(data)
-        except ValidationError as error:
+        except ValueError as error:
             field, problem = _first_problem(error)
             raise DecodeError(self.what, problem, field) from None
 
@@ -83,6 +84,8 @@ class Codec(Generic[T]):
     def prepare(self) -> TypeAdapter[T]:
         """Make the adapter now. Raises ``DefinitionError`` if the annotation has no JSON form."""
         if self._adapter is None:
+            from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
+
             try:
                 self._adapter = TypeAdapter(self._annotation)
             except (PydanticSchemaGenerationError, PydanticUserError, NameError) as error:
@@ -115,16 +118,17 @@ class Codec(Generic[T]):
             self._refuse_leaves(value)
         except EncodeError as found:
             return found
-        except (PydanticSerializationError, ValueError, TypeError, RecursionError):
+        except (ValueError, TypeError, RecursionError):
             pass
-        if isinstance(error, ValidationError):
-            field, problem = _first_problem(error)
-            return EncodeError(self.what, problem, field)
-        return EncodeError(self.what, str(error).partition("\n")[0] or type(error).__name__)
+        field, problem = _first_problem(error)
+        return EncodeError(self.what, problem, field)
 
 
-def _first_problem(error: ValidationError) -> tuple[str, str]:
-    first = error.errors(include_url=False, include_context=False)[0]
+def _first_problem(error: Exception) -> tuple[str, str]:
+    """Return the field and the problem that an error of pydantic's names first."""
+    if not hasattr(error, "errors"):
+        return "", str(error).partition("\n")[0] or type(error).__name__
+    first = cast("ValidationError", error).errors(include_url=False, include_context=False)[0]
     got = repr(first["input"])
     return _path(first["loc"]), f"{first['msg']}, got {got if len(got) <= 80 else got[:77] + '...'}"
 
@@ -153,9 +157,11 @@ def _leaf_problem(leaf: Any) -> str | None:
             return "text with a NUL character cannot be stored in Postgres; strip it or encode it as base64"
         if any("\ud800" <= letter <= "\udfff" for letter in leaf):
             return "text with a lone surrogate is not valid Unicode; decode it with errors='replace'"
+    from pydantic_core import to_json
+
     try:
         to_json(leaf)
-    except (PydanticSerializationError, ValueError):
+    except ValueError:
         return (
             f"a value of type {type(leaf).__name__} has no JSON form; use a dataclass, a model or plain JSON types"
         )

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
-from pydantic_core import from_json, to_json
-
 from continuum._core import commands as c
 from continuum._core import events as e
 from continuum._core.failure import decode_failure, encode_failure
+from continuum._core.jsontext import dump, load
 from continuum.errors import DecodeError
 
 
@@ -63,21 +62,21 @@ def entry_of_event(event: e.Event) -> Entry:
         case e.ChildFailed(at, key, failure):
             return Entry("child_failed", key, at, b'{"error":%b}' % encode_failure(failure))
         case e.ChildCancelled(at, key, reason):
-            return Entry("child_cancelled", key, at, to_json({"reason": reason}))
+            return Entry("child_cancelled", key, at, dump({"reason": reason}))
         case e.ChildStartFailed(at, key, message):
-            return Entry("child_start_failed", key, at, to_json({"message": message}))
+            return Entry("child_start_failed", key, at, dump({"message": message}))
         case e.SignalReceived(at, name, payload, None):
             return Entry("signal_received", name, at, b"%b%b}" % (_SIGNAL, payload))
         case e.SignalReceived(at, name, payload, delivery_id):
-            text = b'{"delivery_id":%b,"payload":%b}' % (to_json(delivery_id), payload)
+            text = b'{"delivery_id":%b,"payload":%b}' % (dump(delivery_id), payload)
             return Entry("signal_received", name, at, text)
         case e.CancelRequested(at, reason):
-            return Entry("cancel_requested", "", at, to_json({"reason": reason}))
+            return Entry("cancel_requested", "", at, dump({"reason": reason}))
         case e.RunStarted(at, given, carried, deadlines):
             text = b'{"input":%b,"carried":%d,"child_deadlines":%b}' % (
                 given,
                 carried,
-                to_json(dict(deadlines)),
+                dump(dict(deadlines)),
             )
             return Entry("run_started", "", at, text)
 
@@ -89,12 +88,12 @@ def entry_of_decision(decision: c.Decision, at_us: int) -> Entry:
             text = b'{"workflow":%b,"version":%d,"input":%b}' % (quoted(workflow), version, given)
             return Entry("child_started", key, at_us, text)
         case c.RefuseChild(key, workflow, depth, limit):
-            text = to_json({"workflow": workflow, "depth": depth, "limit": limit})
+            text = dump({"workflow": workflow, "depth": depth, "limit": limit})
             return Entry("child_refused", key, at_us, text)
         case c.CancelChild(key, _, reason):
-            return Entry("child_cancel_requested", key, at_us, to_json({"reason": reason}))
+            return Entry("child_cancel_requested", key, at_us, dump({"reason": reason}))
         case c.SendSignal(key, run_id, name, payload):
-            text = b'{"run_id":%b,"name":%b,"payload":%b}' % (to_json(run_id), to_json(name), payload)
+            text = b'{"run_id":%b,"name":%b,"payload":%b}' % (dump(run_id), dump(name), payload)
             return Entry("signal_sent", key, at_us, text)
         case c.RecordSideEffect(key, value, None):
             return Entry("side_effect_recorded", key, at_us, b'{"value":%b}' % (value or b"null"))
@@ -109,7 +108,7 @@ def entry_of_decision(decision: c.Decision, at_us: int) -> Entry:
 @lru_cache(maxsize=4096)
 def quoted(name: str) -> bytes:
     """Return a definition's name as JSON text."""
-    return to_json(name)
+    return dump(name)
 
 
 def event_of_entry(entry: Entry) -> e.Event:
@@ -126,7 +125,7 @@ def event_of_entry(entry: Entry) -> e.Event:
 def fields_of(entry: Entry) -> dict[str, Any]:
     """Return the payload of ``entry`` parsed. Raises ``DecodeError`` if it is no JSON object."""
     try:
-        plain = from_json(entry.payload)
+        plain = load(entry.payload)
     except ValueError as error:
         raise DecodeError(_label(entry), f"not JSON: {error}") from None
     if not isinstance(plain, dict):
@@ -139,7 +138,7 @@ def value_in(entry: Entry, name: str) -> bytes:
     fields = fields_of(entry)
     if name not in fields:
         raise DecodeError(_label(entry), f"its payload has no {name!r}")
-    return to_json(fields[name])
+    return dump(fields[name])
 
 
 def _label(entry: Entry) -> str:
@@ -148,14 +147,14 @@ def _label(entry: Entry) -> str:
 
 def _activity_completed(entry: Entry) -> e.Event:
     fields = _require(entry, "name", "input", "result")
-    given, result = to_json(fields["input"]), to_json(fields["result"])
+    given, result = dump(fields["input"]), dump(fields["result"])
     return e.ActivityCompleted(entry.at_us, entry.key, str(fields["name"]), given, result)
 
 
 def _activity_failed(entry: Entry) -> e.Event:
     fields = _require(entry, "name", "input", "error")
-    failure = decode_failure(to_json(fields["error"]))
-    return e.ActivityFailed(entry.at_us, entry.key, str(fields["name"]), to_json(fields["input"]), failure)
+    failure = decode_failure(dump(fields["error"]))
+    return e.ActivityFailed(entry.at_us, entry.key, str(fields["name"]), dump(fields["input"]), failure)
 
 
 def _activity_started(entry: Entry) -> e.Event:
@@ -188,7 +187,7 @@ def _signal_received(entry: Entry) -> e.Event:
     if entry.payload.startswith(_SIGNAL):
         return e.SignalReceived(entry.at_us, entry.key, entry.payload[len(_SIGNAL) : -1])
     fields = _require(entry, "payload")
-    return e.SignalReceived(entry.at_us, entry.key, to_json(fields["payload"]), fields.get("delivery_id"))
+    return e.SignalReceived(entry.at_us, entry.key, dump(fields["payload"]), fields.get("delivery_id"))
 
 
 def _cancel_requested(entry: Entry) -> e.Event:
@@ -198,7 +197,7 @@ def _cancel_requested(entry: Entry) -> e.Event:
 def _run_started(entry: Entry) -> e.Event:
     fields = _require(entry, "input")
     deadlines = tuple((str(key), int(at)) for key, at in fields.get("child_deadlines", {}).items())
-    return e.RunStarted(entry.at_us, to_json(fields["input"]), int(fields.get("carried", 0)), deadlines)
+    return e.RunStarted(entry.at_us, dump(fields["input"]), int(fields.get("carried", 0)), deadlines)
 
 
 def _require(entry: Entry, *names: str) -> dict[str, Any]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import traceback
 from typing import Any, cast
 
-from pydantic_core import from_json, to_json
-
+from continuum._core.jsontext import dump, load
 from continuum.errors import ActivityFailed, ActivityTimedOut, ChildFailed, ChildTimedOut, Failure, RemoteError
 
 MAX_CHAIN = 20
@@ -75,12 +74,12 @@ def storable(text: str) -> str:
 
 def encode_failure(failure: Failure) -> bytes:
     """Return ``failure`` as JSON text; what is empty is left out."""
-    return to_json(_plain(failure))
+    return dump(_plain(failure))
 
 
 def decode_failure(data: bytes) -> Failure:
     """Return the failure that ``data`` holds, tolerant of what is missing."""
-    return _failure(from_json(data))
+    return _failure(load(data))
 
 
 def _plain(failure: Failure) -> dict[str, Any]:

@@ -341,7 +341,7 @@ class Family:
 
     def _bound(self, child: Child, at_us: int) -> None:
         child.deadline_us = at_us
-        child.deadline = self._loop.call_at(at_us / 1_000_000, self._expire, child, context=Context())
+        child.deadline = self._loop.call_at_as(f"{child.key}.timeout", at_us / 1_000_000, self._expire, child)
 
     def _expire(self, child: Child) -> None:
         child.deadline = None

@@ -170,6 +170,14 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self.timers.arm(handle)
         return handle
 
+    def call_at_as(self, key: str, when: float, callback: Callable[..., object], *args: Any) -> Handle:
+        """Call back at ``when``, by a timer that has a key of its own and counts for no task."""
+        if when <= self.time():
+            return self.call_soon(callback, *args, context=Context())
+        handle = TimerHandle(when, callback, args, Context(), self.timers, key)
+        self.timers.arm(handle)
+        return handle
+
     def create_future(self) -> asyncio.Future[Any]:
         if self.discarded:
             raise Unwind

@@ -251,9 +251,11 @@ class Machine:
         loop.budget = MAX_CALLBACKS_PER_TURN
         try:
             deliver(what)
-            self._drain()
-            if self.conditions.waiting:
-                self._wake_conditions()
+            within_bounds = loop.drain()
+            if self.conditions.waiting and within_bounds:
+                within_bounds = self._wake_conditions()
+            if not within_bounds:
+                decisions.fail(Overrun(MAX_CALLBACKS_PER_TURN))
         except Unwind:
             pass
         if decisions.fault is not None:
@@ -298,22 +300,19 @@ class Machine:
         self.children.carry_deadlines(event.child_deadlines)
         self._main = self.loop.spawn(self.program.start(given))
 
-    def _wake_conditions(self) -> None:
-        """Wake the conditions that have come true and drain the loop, until nothing moves."""
-        while (
-            not self.loop.stopped and self._main is not None and not self._main.done() and self.conditions.check()
-        ):
-            self._drain()
+    def _wake_conditions(self) -> bool:
+        """Wake the conditions that have come true and drain, until nothing moves; return False out of bounds."""
+        loop, main = self.loop, self._main
+        while not loop.stopped and main is not None and not main.done() and self.conditions.check():
+            if not loop.drain():
+                return False
+        return True
 
     def _locate_fault(self) -> None:
         """Say where the main task waits in a fault that no line of the workflow's was running for."""
         fault, main = self.decisions.fault, self._main
         if isinstance(fault, (Divergence, Overrun)) and not fault.source and main is not None and not main.done():
             self.decisions.fault = replace(fault, source=waiting_line(main))
-
-    def _drain(self) -> None:
-        if not self.loop.drain():
-            self.decisions.fail(Overrun(MAX_CALLBACKS_PER_TURN))
 
     def _closing(self, main: WorkflowTask | None) -> c.Closing:
         if self.loop.exit is not None:

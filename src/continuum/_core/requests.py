@@ -91,10 +91,13 @@ class Activities:
             self._decisions.diverge(entry_of_event(event), words, path, event.key)
         if future is None or future.done():
             return
-        if isinstance(event, e.ActivityCompleted):
-            future.set_result(self._decode(program, event.key, event.result))
-        else:
+        if isinstance(event, e.ActivityFailed):
             future.set_exception(activity_error(program.name, event.failure))
+            return
+        try:
+            future.set_result(program.result.decode(event.result))
+        except DecodeError as error:
+            self._decisions.undecodable(error, event.key)
 
     def repeat(self, entry: Entry) -> None:
         """Hand out a recorded result.
@@ -109,7 +112,10 @@ class Activities:
             if payload.startswith(prefix):
                 del self._asked[key]
                 if future is not None and not future.done():
-                    future.set_result(self._decode(program, key, payload[len(prefix) : -1]))
+                    try:
+                        future.set_result(program.result.decode(payload[len(prefix) : -1]))
+                    except DecodeError as error:
+                        self._decisions.undecodable(error, key)
                 return
         self.ended(cast("e.ActivityCompleted", event_of_entry(entry)))
 
@@ -120,12 +126,6 @@ class Activities:
             for key, (program, given, options, _, future) in self._asked.items()
             if future is not None
         )
-
-    def _decode(self, program: ActivityProgram, key: str, result: bytes) -> Any:
-        try:
-            return program.result.decode(result)
-        except DecodeError as error:
-            self._decisions.undecodable(error, key)
 
 
 class Timers:
@@ -140,10 +140,11 @@ class Timers:
         self._pending: dict[str, TimerHandle] = {}
 
     def arm(self, handle: TimerHandle) -> None:
-        """Set a timer under the next key of the task that asks."""
-        running = asyncio.current_task(self._loop)
-        scope = self._loop.root if running is None else self._loop.scope()
-        handle.key = scope.key("timer")
+        """Set a timer under its own key, else under the next one of the task that asks."""
+        if not handle.key:
+            running = asyncio.current_task(self._loop)
+            scope = self._loop.root if running is None else self._loop.scope()
+            handle.key = scope.key("timer")
         self._pending[handle.key] = handle
         self._decisions.request(c.StartTimer(handle.key, due_us(handle.when())))
 

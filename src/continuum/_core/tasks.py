@@ -76,11 +76,12 @@ class TimerHandle(Handle):
         args: tuple[Any, ...],
         context: Context,
         timers: Timers,
+        key: str = "",
     ) -> None:
         super().__init__(callback, args, context)
         self._when = when
         self._timers = timers
-        self.key = ""
+        self.key = key
 
     def when(self) -> float:
         return self._when
