@@ -149,7 +149,6 @@ _TABLE: Final[tuple[tuple[str, str, str], ...]] = (
     ("asyncio", "run new_event_loop set_event_loop Runner", _LOOP),
     ("asyncio", "as_completed", _COMPLETED),
     ("asyncio", "all_tasks", "keep the tasks you make in a list of your own"),
-    ("asyncio", "Future", "use asyncio.get_running_loop().create_future(), which hashes alike in every process"),
     ("concurrent.futures", "wait as_completed", _THREAD),
 )
 
