@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import warnings
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 from tests.core.harness import Run
 
 from continuum import activity, await_children, child, now, side_effect, start_child, uuid4, wait_signal, workflow
+from continuum._core.events import RunStarted
+from continuum._core.machine import Machine, RunContext
 
 SEEN: list[str] = []
 
@@ -267,3 +270,30 @@ def test_a_discard_leaves_the_running_loop_as_it_was() -> None:
         assert found == [loop]
     finally:
         loop.close()
+
+
+@pytest.mark.parametrize("waits", ["activity", "children", "signal", "closed"])
+def test_a_run_that_is_let_go_is_freed_without_the_garbage_collector(waits: str) -> None:
+    """Thousands of runs a second come and go; the collector's passes would grow with those that stay."""
+
+    @workflow
+    async def flow(waits: str) -> str:
+        async with asyncio.TaskGroup() as group:
+            if waits == "activity":
+                group.create_task(charge("o1"))
+            if waits == "children":
+                group.create_task(await_children([start_child(ship, "o1"), start_child(ship, "o2")]))
+            if waits == "signal":
+                group.create_task(wait_signal("go", timeout=5))
+        return waits
+
+    gc.disable()
+    try:
+        machine = Machine(flow, RunContext("run-1"))
+        machine.apply(RunStarted(0, f'"{waits}"'.encode()))
+        loop = weakref.ref(machine.loop)
+        machine.discard()
+        del machine
+        assert loop() is None
+    finally:
+        gc.enable()

@@ -47,9 +47,9 @@ class Kept:
         asyncio._set_running_loop(DEAD_LOOP)
         try:
             for task in reversed(self._tasks):
-                task._log_destroy_pending = False  # type: ignore[attr-defined]  # else asyncio logs each of them
                 if not task.done():
                     _close(task.get_coro())
+                    _settle(task)
             for generator in reversed(self._generators):
                 _close_generator(generator)
         finally:
@@ -98,6 +98,18 @@ def _close(coro: Any) -> None:
                 continue
             except BaseException:  # noqa: BLE001 - clean-up of a run that no longer exists may raise anything
                 break
+
+
+def _settle(task: WorkflowTask) -> None:
+    """End a task whose coroutine is closed, and what it waited for.
+
+    Else they, and the group it may be in, hold each other by their callbacks until the garbage collector comes;
+    and asyncio logs a task that was never done.
+    """
+    as_future: Any = asyncio.Future
+    as_future.cancel(task)  # the task's own cancel would ask the coroutine
+    if (waiter := task._fut_waiter) is not None:
+        waiter.cancel()
 
 
 def _close_generator(generator: AsyncGenerator[Any, Any]) -> None:

@@ -235,6 +235,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         else:
             self._kept.close()
         self.unhandled.clear()
+        self.timers.forget()
+        # The only references from here back to their owners: without them a run is freed at once, not by the
+        # garbage collector. test_a_run_that_is_let_go_is_freed_without_the_garbage_collector
+        del self.machine, self.timers
 
     def _refuse_touch(self) -> NoReturn:
         """Fail loudly on both sides: who touches gets the error, and this run's machine has lost a callback."""

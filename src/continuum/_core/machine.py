@@ -114,8 +114,8 @@ class Machine:
         self.closing: c.Closing | None = None
         self.loop = loop = WorkflowLoop(self, context.run_id)  # type: ignore[abstract]  # what is abstract is refused
         self.decisions = Decisions(loop)
-        self.timers = loop.timers = Timers(self, loop, self.decisions)
-        self.activities = Activities(self, loop, self.decisions)
+        self.timers = loop.timers = Timers(loop, self.decisions)
+        self.activities = Activities(loop, self.decisions)
         self.children = Family(
             loop, self.decisions, context.run_id, context.generation, context.depth, context.max_child_depth
         )

@@ -37,12 +37,6 @@ class ActivityProgram(Protocol):
     def result(self) -> Codec[Any]: ...
 
 
-class Waiting(Protocol):
-    """Who can say what a run waits for."""
-
-    def waiting_for(self) -> str: ...
-
-
 # An activity that is asked for: a tuple, because making one is part of every step. The future is None when nobody
 # waits any more.
 _Asked: TypeAlias = tuple[ActivityProgram, bytes, ActivityOptions, str, asyncio.Future[Any] | None]
@@ -51,10 +45,9 @@ _Asked: TypeAlias = tuple[ActivityProgram, bytes, ActivityOptions, str, asyncio.
 class Activities:
     """The activities that were asked for and have not ended."""
 
-    __slots__ = ("_asked", "_decisions", "_loop", "_run")
+    __slots__ = ("_asked", "_decisions", "_loop")
 
-    def __init__(self, run: Waiting, loop: WorkflowLoop, decisions: Decisions) -> None:
-        self._run = run
+    def __init__(self, loop: WorkflowLoop, decisions: Decisions) -> None:
         self._loop = loop
         self._decisions = decisions
         self._asked: dict[str, _Asked] = {}
@@ -83,7 +76,9 @@ class Activities:
         """Hand an outcome to who waits for it."""
         asked = self._asked.pop(event.key, None)
         if asked is None:
-            words = f"no activity of that key is asked for; the workflow waits for {self._run.waiting_for()}"
+            words = (
+                f"no activity of that key is asked for; the workflow waits for {self._loop.machine.waiting_for()}"
+            )
             self._decisions.diverge(entry_of_event(event), words, "", event.key)
         program, given, _, path, future = asked
         if event.name != program.name or not program.arguments.means_the_same(event.input, given):
@@ -131,10 +126,9 @@ class Activities:
 class Timers:
     """The timers that are set and have not fired."""
 
-    __slots__ = ("_decisions", "_loop", "_pending", "_run")
+    __slots__ = ("_decisions", "_loop", "_pending")
 
-    def __init__(self, run: Waiting, loop: WorkflowLoop, decisions: Decisions) -> None:
-        self._run = run
+    def __init__(self, loop: WorkflowLoop, decisions: Decisions) -> None:
         self._loop = loop
         self._decisions = decisions
         self._pending: dict[str, TimerHandle] = {}
@@ -154,11 +148,15 @@ class Timers:
             del self._pending[handle.key]
             self._decisions.request(c.CancelTimer(handle.key))
 
+    def forget(self) -> None:
+        """Drop all timers of a run that is let go."""
+        self._pending.clear()
+
     def fired(self, event: e.TimerFired) -> None:
         """Make a timer's callback ready."""
         handle = self._pending.pop(event.key, None)
         if handle is None:
-            words = f"no timer of that key is set; the workflow waits for {self._run.waiting_for()}"
+            words = f"no timer of that key is set; the workflow waits for {self._loop.machine.waiting_for()}"
             self._decisions.diverge(entry_of_event(event), words, "", event.key)
         self._loop.fire(handle)
 
