@@ -279,6 +279,20 @@ def test_a_live_turn_that_ends_in_a_fault_decides_nothing() -> None:
     assert run.commands == ()
 
 
+def test_what_a_turn_decided_before_its_fault_is_not_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("continuum._core.machine.MAX_CALLBACKS_PER_TURN", 100)
+
+    @workflow
+    async def flow() -> None:
+        start_child(ship, "o1")
+        while True:
+            await asyncio.sleep(0)
+
+    run = Run(flow, allow_fault=True)
+    assert isinstance(run.fault, Overrun)
+    assert run.commands == ()
+
+
 # Endless turns.
 
 

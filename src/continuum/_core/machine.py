@@ -140,7 +140,7 @@ class Machine:
             if watched:
                 WATCH.end()
             self.loop.leave()
-        return Turn(tuple(self.decisions.commands), self.decisions.fault, self.closing)
+        return self._decided()
 
     def replay(self, started: e.RunStarted, entries: Sequence[Entry], *, begun: bool = False) -> Turn:
         """Bring a new machine to where ``entries`` left the run; return what is outstanding.
@@ -163,10 +163,9 @@ class Machine:
                 WATCH.end()
             self.loop.leave()
         self.decisions.recorded = None
-        fault = self.decisions.fault
-        if live:
-            return Turn(tuple(self.decisions.commands), fault, self.closing)
-        return Turn(() if fault or self.closing else tuple(self.outstanding()), fault, self.closing)
+        if live or self.decisions.fault is not None or self.closing is not None:
+            return self._decided()
+        return Turn(tuple(self.outstanding()))
 
     def discard(self) -> None:
         """Let the workflow go: its coroutines are closed, and what their clean-up tries reaches nothing."""
@@ -205,6 +204,12 @@ class Machine:
         waits += [f"timer {timer.key}" for timer in self.timers.outstanding()]
         shown = "; ".join(waits[:5])
         return f"{shown}; and {len(waits) - 5} more" if len(waits) > 5 else shown or "nothing that can come"
+
+    def _decided(self) -> Turn:
+        """Return what a turn decided; one that ended in a fault has decided nothing, for it is not committed."""
+        if self.decisions.fault is not None:
+            return Turn((), self.decisions.fault)
+        return Turn(tuple(self.decisions.commands), None, self.closing)
 
     # What authors' functions call.
 
@@ -336,9 +341,9 @@ class Machine:
 
     def _unexpected(self, entry: Entry, decided: str) -> None:
         words = f"{entry.type} {entry.key} {entry.payload.decode('utf-8', 'replace')[:300]}"
+        self.closing = None
         self.decisions.fail(Divergence(words, decided, entry.key))
         self._locate_fault()
-        self.closing = None
 
     def _assert_open(self) -> None:
         if self.closing is not None or self.fault is not None or self.loop.discarded:
