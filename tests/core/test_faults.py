@@ -1,8 +1,11 @@
 """A fault is out of the workflow's reach: nothing catches it, nothing acts after it, nothing hides it."""
 
 import asyncio
+import sys
+import threading
 from collections.abc import Callable, Coroutine
-from typing import Any
+from types import FrameType
+from typing import Any, cast
 
 import pytest
 from tests.core.harness import Run, recorded
@@ -18,7 +21,7 @@ from continuum import (
     wait_signal,
     workflow,
 )
-from continuum._core.faults import Divergence, Overrun, Undecodable
+from continuum._core.faults import Divergence, Overrun, Undecodable, source_line
 
 
 @activity
@@ -336,3 +339,28 @@ def test_a_divergence_prints_both_sides_below_each_other() -> None:
         "task:     t1.",
         "source:   flow.py:3 in flow",
     ]
+
+
+def test_a_workflow_that_blocks_is_found_with_its_line_from_another_thread() -> None:
+    """RP08: what a watchdog asks for while a turn does not end."""
+    spinning: list[FrameType] = []
+
+    @workflow
+    async def flow() -> str:
+        spinning.append(sys._getframe())
+        while len(spinning) < 2:
+            pass
+        return "freed"
+
+    results: list[object] = []
+    thread = threading.Thread(target=lambda: results.append(Run(flow).result))
+    thread.start()
+    while not spinning:
+        pass
+    frame = sys._current_frames()[cast("int", thread.ident)]
+    line = source_line(frame)
+    spinning.append(frame)
+    thread.join()
+    assert results == ["freed"]
+    assert line.startswith("test_faults.py:")
+    assert "flow" in line

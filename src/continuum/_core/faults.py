@@ -74,7 +74,7 @@ class Undecodable:
     key: str = ""
 
     def __str__(self) -> str:
-        return f"{self.problem}; make the annotation accept what is recorded, then resume the run"
+        return f"{self.problem}; make the code accept what is recorded, then resume the run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +99,13 @@ _PACKAGE = __file__[: -len("_core/faults.py")]
 _STDLIB = str(asyncio.__file__)[: -len("asyncio/__init__.py")]
 
 
-def source_line() -> str:
-    """Return ``file:line in function`` of the innermost calling frame that is the author's, or ''."""
-    frame: FrameType | None = sys._getframe(1)
+def source_line(frame: FrameType | None = None) -> str:
+    """Return ``file:line in function`` of the innermost frame of a turn that is the author's, or ''.
+
+    Without ``frame`` the caller's turn is meant. A watchdog gives another thread's, to say where a workflow
+    blocks.
+    """
+    frame = frame if frame is not None else sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_name in ("drain", "_turn") and frame.f_code.co_filename.startswith(_PACKAGE):
             break  # beyond the loop lies the host
