@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MAX_CALLBACKS_PER_TURN = 1_000_000  # gather over 100,000 refs takes some 400,000
+
 
 class WorkflowLoop(asyncio.AbstractEventLoop):
     """The loop of one run. Its owner calls ``enter``, then ``drain`` after each event, then ``leave``."""
@@ -107,6 +109,11 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                 self.unhandled.append({"message": "exception in a callback", "exception": error})
         self.budget = budget
         return True
+
+    def would_rest(self) -> bool:
+        """Say whether the turn would end if the task that is running began to wait."""
+        machine = self.machine
+        return not (self._ready or machine.conditions.waiting or machine.is_over())
 
     def fire(self, handle: TimerHandle) -> None:
         """Make a timer's callback ready."""

@@ -21,21 +21,20 @@ from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from continuum._core import commands as c
 from continuum._core import events as e
+from continuum._core.ahead import Ahead
 from continuum._core.codec import Codec
 from continuum._core.decisions import Decisions, Recorded
-from continuum._core.entries import DECISIONS, Entry, event_of_entry
+from continuum._core.entries import Entry, event_of_entry
 from continuum._core.failure import capture
 from continuum._core.family import Family
 from continuum._core.faults import Divergence, Fault, Overrun, Undecodable, Unwind, waiting_line
-from continuum._core.loop import WATCH, WorkflowLoop
+from continuum._core.loop import MAX_CALLBACKS_PER_TURN, WATCH, WorkflowLoop
 from continuum._core.mailbox import Conditions, Mailbox
 from continuum._core.requests import Activities, Timers
 from continuum._core.tasks import WorkflowTask
 from continuum.errors import DecodeError, EncodeError, Failure, WorkflowMisuse
 
 MAX_CHILD_DEPTH = 10
-MAX_CALLBACKS_PER_TURN = 1_000_000  # gather over 100,000 refs takes some 400,000
-_NOTHING: Recorded = {}
 _T = TypeVar("_T")
 
 
@@ -96,6 +95,7 @@ class Machine:
         "_cancelled",
         "_main",
         "activities",
+        "ahead",
         "children",
         "closing",
         "conditions",
@@ -115,7 +115,8 @@ class Machine:
         self.loop = loop = WorkflowLoop(self, context.run_id)  # type: ignore[abstract]  # what is abstract is refused
         self.decisions = Decisions(loop)
         self.timers = loop.timers = Timers(loop, self.decisions)
-        self.activities = Activities(loop, self.decisions)
+        self.ahead = Ahead(loop, self.decisions)
+        self.activities = Activities(loop, self.decisions, self.ahead)
         self.children = Family(
             loop, self.decisions, context.run_id, context.generation, context.depth, context.max_child_depth
         )
@@ -213,6 +214,10 @@ class Machine:
 
     # What authors' functions call.
 
+    def is_over(self) -> bool:
+        """Say whether the main task has ended, so that the run closes when its turn comes to rest."""
+        return self._main is None or self._main.done()
+
     def continue_as_new(self, given: object) -> NoReturn:
         """End this generation and open the next with ``given``."""
         if asyncio.current_task(self.loop) is not self._main:
@@ -224,28 +229,25 @@ class Machine:
     # The turn.
 
     def _replay(self, started: e.RunStarted, entries: Sequence[Entry], live: bool) -> None:
-        position, size = started.carried, len(entries)
-        if position > size:
-            raise DecodeError("the journal's start", f"{position} carried signals announced, {size} entries found")
-        for entry in entries[:position]:
+        carried, size, ahead = started.carried, len(entries), self.ahead
+        if carried > size:
+            raise DecodeError("the journal's start", f"{carried} carried signals announced, {size} entries found")
+        for entry in entries[:carried]:
             self._deliver(event_of_entry(entry))
         if live:
             self._turn(started.at_us, None, self._deliver, started)
             return
-        recorded, position = _decisions(entries, position)
-        self._turn(started.at_us, recorded, self._deliver, started)
+        ahead.open(entries, carried)
+        self._turn(started.at_us, ahead.take_decisions(), self._deliver, started)
         decisions, repeat = self.decisions, self.activities.repeat
-        while position < size and decisions.fault is None:
-            entry = entries[position]
+        while ahead.position < size and decisions.fault is None:
+            entry = ahead.take()
             if self.closing is not None:
                 self._unexpected(entry, f"the run ended with {type(self.closing).__name__}")
                 break
-            position += 1
-            recorded = _NOTHING
-            if position < size and entries[position].type in DECISIONS:
-                recorded, position = _decisions(entries, position)
             deliver = repeat if entry.type == "activity_completed" else self._deliver_again
-            self._turn(entry.at_us, recorded, deliver, entry)
+            self._turn(entry.at_us, ahead.take_decisions(), deliver, entry)
+        ahead.close()
 
     def _turn(self, at_us: int, recorded: Recorded | None, deliver: Callable[[_T], None], what: _T) -> None:
         """Deliver one event and run until the workflow waits; ``recorded`` is what it decided then, if it did."""
@@ -272,7 +274,7 @@ class Machine:
             self.closing = self._closing(main)
             if recorded is None:
                 decisions.commands.append(self.closing)
-        if recorded and (entry := decisions.leftover()) is not None:
+        if decisions.recorded and (entry := decisions.leftover()) is not None:
             self._unexpected(entry, f"nothing; the workflow waits for {self.waiting_for()}")
 
     def _deliver_again(self, entry: Entry) -> None:
@@ -348,19 +350,6 @@ class Machine:
     def _assert_open(self) -> None:
         if self.closing is not None or self.fault is not None or self.loop.discarded:
             raise RuntimeError(f"run {self.context.run_id!r}: this machine has ended and takes no event")
-
-
-def _decisions(entries: Sequence[Entry], position: int) -> tuple[Recorded, int]:
-    """Return the decisions recorded from ``position`` on, up to the next event, and where that is."""
-    if position == len(entries) or entries[position].type not in DECISIONS:
-        return _NOTHING, position
-    recorded: Recorded = {}
-    while position < len(entries) and (entry := entries[position]).type in DECISIONS:
-        if (entry.type, entry.key) in recorded:
-            raise DecodeError(f"journal entry {entry.type} {entry.key}", "it stands twice in one turn")
-        recorded[entry.type, entry.key] = entry
-        position += 1
-    return recorded, position
 
 
 def _continuation(error: BaseException | None) -> bytes | None:

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeAlias, cast
 
 from continuum._core import commands as c
 from continuum._core import events as e
+from continuum._core.ahead import Ahead
 from continuum._core.codec import Codec
 from continuum._core.decisions import Decisions
 from continuum._core.entries import Entry, entry_of_event, event_of_entry, quoted
@@ -45,9 +46,10 @@ _Asked: TypeAlias = tuple[ActivityProgram, bytes, ActivityOptions, str, asyncio.
 class Activities:
     """The activities that were asked for and have not ended."""
 
-    __slots__ = ("_asked", "_decisions", "_loop")
+    __slots__ = ("_ahead", "_asked", "_decisions", "_loop")
 
-    def __init__(self, loop: WorkflowLoop, decisions: Decisions) -> None:
+    def __init__(self, loop: WorkflowLoop, decisions: Decisions, ahead: Ahead) -> None:
+        self._ahead = ahead
         self._loop = loop
         self._decisions = decisions
         self._asked: dict[str, _Asked] = {}
@@ -60,10 +62,12 @@ class Activities:
         if decisions.fault is not None:
             raise Unwind
         self._loop.unstarted -= 1
-        future = self._loop.create_future()
-        self._asked[key] = program, given, options, path, future
         if decisions.recorded is None:
             decisions.request(c.RunActivity(key, program.name, given, options))
+        elif (result := self._ahead.result_of(key, _prefix(program, given))) is not None:
+            return self._decode(program, key, result)
+        future = self._loop.create_future()
+        self._asked[key] = program, given, options, path, future
         try:
             return await future
         except asyncio.CancelledError:
@@ -89,10 +93,7 @@ class Activities:
         if isinstance(event, e.ActivityFailed):
             future.set_exception(activity_error(program.name, event.failure))
             return
-        try:
-            future.set_result(program.result.decode(event.result))
-        except DecodeError as error:
-            self._decisions.undecodable(error, event.key)
+        future.set_result(self._decode(program, event.key, event.result))
 
     def repeat(self, entry: Entry) -> None:
         """Hand out a recorded result.
@@ -103,14 +104,11 @@ class Activities:
         asked = self._asked.get(key)
         if asked is not None:
             program, given, _, _, future = asked
-            prefix = b'{"name":%b,"input":%b,"result":' % (quoted(program.name), given)
+            prefix = _prefix(program, given)
             if payload.startswith(prefix):
                 del self._asked[key]
                 if future is not None and not future.done():
-                    try:
-                        future.set_result(program.result.decode(payload[len(prefix) : -1]))
-                    except DecodeError as error:
-                        self._decisions.undecodable(error, key)
+                    future.set_result(self._decode(program, key, payload[len(prefix) : -1]))
                 return
         self.ended(cast("e.ActivityCompleted", event_of_entry(entry)))
 
@@ -121,6 +119,17 @@ class Activities:
             for key, (program, given, options, _, future) in self._asked.items()
             if future is not None
         )
+
+    def _decode(self, program: ActivityProgram, key: str, result: bytes) -> Any:
+        try:
+            return program.result.decode(result)
+        except DecodeError as error:
+            self._decisions.undecodable(error, key)
+
+
+def _prefix(program: ActivityProgram, given: bytes) -> bytes:
+    """Return how the payload of a result begins if it answers what is asked for to the letter."""
+    return b'{"name":%b,"input":%b,"result":' % (quoted(program.name), given)
 
 
 class Timers:
