@@ -14,10 +14,11 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, Generic, NotRequired, ParamSpec, TypeVar, cast, overload
 
 from continuum._core.codec import Codec
-from continuum._core.loop import WorkflowLoop, running_workflow
+from continuum._core.faults import never
+from continuum._core.loop import WorkflowLoop
 from continuum.errors import DefinitionError
 from continuum.policies import ActivityOptions, Duration, Retry, with_options
-from continuum.workflow import IN_PLAIN_WORKFLOW, LazyCodec, check_name, hints
+from continuum.workflow import IN_PLAIN_WORKFLOW, LazyCodec, check_name, hints, refuse_self
 
 __all__ = ["Activity", "activity"]
 
@@ -59,15 +60,18 @@ class Activity(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         loop = _get_running_loop()
         if type(loop) is not WorkflowLoop:
-            running_workflow()  # raises where a run is being let go
             if IN_PLAIN_WORKFLOW.get():
                 return _call_plainly(self.function, args, kwargs)
             return cast("Coroutine[Any, Any, R]", self.function(*args, **kwargs))
+        if loop.stopped:
+            return never()
         scope = loop.scope()
         key = scope.key(self.name)
         given = self.arguments.encode(self.parameters.pack(*args, **kwargs))
         loop.unstarted += 1
-        return loop.machine.activities.run(key, scope.path, self, given, self.options)
+        call: Any = loop.machine.activities.run(key, scope.path, self, given, self.options)
+        call.__qualname__ = self.name  # Python warns of a call that is never awaited by this name
+        return cast("Coroutine[Any, Any, R]", call)
 
     def with_options(self, **changes: Unpack[ActivityChanges]) -> Activity[P, R]:
         """Return this activity with other options, for a call: ``charge.with_options(retry=…)(order)``."""
@@ -105,6 +109,7 @@ class Parameters:
 
     def __init__(self, function: Callable[..., Any], name: str) -> None:
         parameters = inspect.signature(function).parameters.values()
+        refuse_self(f"activity {name!r}", [parameter.name for parameter in parameters])
         for parameter in parameters:
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 raise DefinitionError(

@@ -17,11 +17,12 @@ from zlib import crc32
 from continuum._core.codec import ANY, Codec
 from continuum._core.commands import SendSignal
 from continuum._core.family import Child, Family
+from continuum._core.faults import never
 from continuum._core.keys import check_text
-from continuum._core.loop import WorkflowLoop
+from continuum._core.loop import WorkflowLoop, running_workflow
 from continuum.errors import ChildCancelled, ChildFailed, DefinitionError
 from continuum.policies import ChildOptions, Duration, ParentClose, Retry, with_options
-from continuum.workflow import Workflow, current
+from continuum.workflow import Workflow, current, entered
 
 __all__ = [
     "Cancelled",
@@ -168,7 +169,8 @@ class ChildRef(Generic[R]):
         return f"<child {self.id}{f' ({self.workflow})' if self.workflow else ''}>"
 
     async def _value(self) -> R:
-        family, found = self._find("await ref")
+        family = (await entered("await ref")).machine.children
+        found = family.find(self.id)
         await family.wait(found)
         return cast("R", family.value(found, self.workflow, self._result))
 
@@ -247,6 +249,9 @@ def child(flow: Any, value: Any = None, /, *, id: str | None = None, **options: 
 
     >>> audit = await child(audit_flow, batch.id)  # doctest: +SKIP
     """
+    stopped = running_workflow()
+    if stopped is not None and stopped.stopped:
+        return never()
     loop = current("child")
     scope, family = loop.scope(), loop.machine.children
     checked = _check_flow("child", flow)
@@ -275,7 +280,7 @@ async def await_children(refs: Iterable[ChildRef[Any]], *, return_exceptions: bo
     The first that does not complete, in journal order, is raised at once and the others go on; with
     ``return_exceptions`` all are waited for and errors stand in the list.
     """
-    family = current("await_children").machine.children
+    family = (await entered("await_children")).machine.children
     pairs = [(ref, family.find(ref.id)) for ref in refs]
     children = [found for _, found in pairs]
     await family.wait_all(children, fail_fast=not return_exceptions)
@@ -347,6 +352,8 @@ _DEFAULT = ChildOptions()
 async def _start_and_wait(
     loop: WorkflowLoop, key: str, path: str, flow: Workflow[Any, R], given: bytes, options: ChildOptions
 ) -> R:
+    if loop.stopped:
+        await never()
     loop.unstarted -= 1
     family = loop.machine.children
     started = family.start(key, path, flow, given, options)

@@ -29,6 +29,7 @@ _Options = TypeVar("_Options", "ActivityOptions", "ChildOptions")
 
 def duration(name: str, value: Duration) -> timedelta:
     """Return ``value`` as a ``timedelta``; a number is seconds. Raises ``ValueError`` below zero or for NaN."""
+    expect(name, value, (timedelta, int, float), "a timedelta or a number of seconds")
     seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
     if math.isnan(seconds) or seconds < 0:
         raise ValueError(f"{name} must not be negative: got {value!r}")
@@ -38,6 +39,12 @@ def duration(name: str, value: Duration) -> timedelta:
         return timedelta(seconds=seconds)
     except OverflowError:
         raise ValueError(f"{name} must be finite: got {value!r}") from None
+
+
+def expect(name: str, value: object, kinds: type | tuple[type, ...], words: str) -> None:
+    """Raise ``TypeError`` if ``value`` is of none of ``kinds``; True and False are no numbers."""
+    if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
+        raise TypeError(f"{name} is {words}: got {value!r} of type {type(value).__name__}")
 
 
 def refuse_unknown(where: str, unknown: Iterable[str], known: Iterable[str]) -> None:
@@ -69,6 +76,13 @@ class Retry:
     non_retryable: tuple[str | type[BaseException], ...] = ()
 
     def __post_init__(self) -> None:
+        expect("Retry.max_attempts", self.max_attempts, int, "a whole number")
+        expect("Retry.backoff", self.backoff, (int, float), "a number")
+        expect("Retry.jitter", self.jitter, (int, float), "a number")
+        given: Any = self.non_retryable
+        kinds = (given,) if isinstance(given, (str, type)) else tuple(given)
+        for kind in kinds:
+            expect("each of Retry.non_retryable", kind, (str, type), "an exception's class or its name")
         if self.max_attempts < 1:
             raise ValueError(
                 f"Retry.max_attempts counts the first attempt, so it is at least 1: got {self.max_attempts}"
@@ -79,7 +93,7 @@ class Retry:
             raise ValueError(f"Retry.jitter is a share between 0 and 1: got {self.jitter}")
         object.__setattr__(self, "initial", duration("Retry.initial", self.initial))
         object.__setattr__(self, "max_interval", duration("Retry.max_interval", self.max_interval))
-        names = tuple(kind if isinstance(kind, str) else kind.__name__ for kind in self.non_retryable)
+        names = tuple(kind if isinstance(kind, str) else kind.__name__ for kind in kinds)
         object.__setattr__(self, "non_retryable", names)
 
 
@@ -100,6 +114,9 @@ class ActivityOptions:
     priority: int | None = None
 
     def __post_init__(self) -> None:
+        _expect_common(self.retry, self.priority)
+        if self.queue is not None:
+            expect("queue", self.queue, str, "a queue's name")
         for name in ("start_to_close", "schedule_to_close", "heartbeat_timeout"):
             value = getattr(self, name)
             if value is not None:
@@ -122,10 +139,18 @@ class ChildOptions:
     priority: int | None = None
 
     def __post_init__(self) -> None:
+        _expect_common(self.retry, self.priority)
         if self.on_parent_close not in ("abandon", "cancel"):
             raise ValueError(f"on_parent_close is 'abandon' or 'cancel': got {self.on_parent_close!r}")
         if self.timeout is not None:
             object.__setattr__(self, "timeout", duration("timeout", self.timeout))
+
+
+def _expect_common(retry: object, priority: object) -> None:
+    if retry is not None:
+        expect("retry", retry, Retry, "a Retry(...)")
+    if priority is not None:
+        expect("priority", priority, int, "a whole number")
 
 
 def with_options(where: str, options: _Options, changes: Mapping[str, Any]) -> _Options:

@@ -20,11 +20,12 @@ from continuum._core.commands import ApplyPatch, RecordSideEffect
 from continuum._core.decisions import Decisions
 from continuum._core.entries import fields_of, value_in
 from continuum._core.failure import capture, decode_failure, remote
+from continuum._core.faults import Unwind
 from continuum._core.keys import check_child_key
 from continuum._core.loop import WATCH, running_workflow
 from continuum.errors import DecodeError, EncodeError, SideEffectFailed
 from continuum.policies import Duration, duration
-from continuum.workflow import current
+from continuum.workflow import current, entered
 
 __all__ = [
     "continue_as_new",
@@ -107,7 +108,9 @@ def side_effect(function: Callable[[], T], *, type: Any = None) -> T:  # noqa: A
         given = codec.decode(data)
         if given != value:
             raise EncodeError(f"side effect {key}", f"JSON turns {value!r} into {given!r}; pass type=")
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is journaled and raised as a replay will raise it
+    except (KeyboardInterrupt, Unwind):
+        raise
+    except BaseException as error:  # noqa: BLE001 - journaled, and raised as a replay will raise it
         failure = capture(error)
         decisions.decide(RecordSideEffect(key, None, failure), scope.path)
         raise SideEffectFailed(failure) from remote(failure)
@@ -165,7 +168,7 @@ async def wait_condition(predicate: Callable[[], object], *, timeout: Duration |
 
     ``timeout`` (a ``timedelta`` or seconds) is a durable timer; past it ``TimeoutError`` is raised.
     """
-    conditions = current("wait_condition").machine.conditions
+    conditions = (await entered("wait_condition")).machine.conditions
     if timeout is None:
         await conditions.wait(predicate)
         return

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, overload
 
 from continuum._core.codec import ANY, Codec
 from continuum.policies import Duration, duration
-from continuum.workflow import current
+from continuum.workflow import entered
 
 __all__ = ["wait_signal"]
 
@@ -30,7 +30,7 @@ async def wait_signal(name: str, type: Any = None, *, timeout: Duration | None =
     """
     if not isinstance(name, str) or not name:
         raise TypeError(f"wait_signal() takes the name of a signal first: got {name!r}")
-    machine = current("wait_signal").machine
+    machine = (await entered("wait_signal")).machine
     if timeout is None:
         signal = await machine.signals.get(name)
     else:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import datetime as dt
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, Generic, TypeVar, get_type_hints, overload
+from typing import Any, Generic, TypeVar, cast, get_type_hints, overload
 
 from continuum._core.codec import Codec
-from continuum._core.faults import Unwind
+from continuum._core.faults import Unwind, never
 from continuum._core.guards import scan
 from continuum._core.keys import check_definition_name
 from continuum._core.loop import WorkflowLoop, running_workflow
@@ -169,7 +169,12 @@ class _WorkflowDecorator:
         version: Any = self._options.get("version", 1)
         if not isinstance(version, int) or isinstance(version, bool) or version < 1:
             raise DefinitionError(f"workflow {name!r}: version is an int from 1: got {version!r}")
-        made: Workflow[Any, Any] = Workflow(function, name, version, self._options.get("signals") or {})
+        signals: Any = self._options.get("signals") or {}
+        if not isinstance(signals, Mapping):
+            raise DefinitionError(
+                f"workflow {name!r}: signals maps names to types, as {{'approve': Approval}}: got {signals!r}"
+            )
+        made: Workflow[Any, Any] = Workflow(function, name, version, cast("Mapping[str, Any]", signals))
         scan(function, f"workflow {name!r}")
         return made
 
@@ -201,12 +206,26 @@ def _check_function(function: Any, name: str) -> list[str]:
         for parameter in parameters.values()
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
     ]
+    refuse_self(f"workflow {name!r}", positional)
+    if any(parameter.default is not parameter.empty for parameter in parameters.values()):
+        raise DefinitionError(
+            f"workflow {name!r}: its input has a default, which no journal would show; start it with the value or "
+            f"give defaults to the fields of a dataclass"
+        )
     if len(parameters) > 1 or len(positional) != len(parameters):
         raise DefinitionError(
             f"workflow {name!r} takes one input, and has {len(parameters)} parameters ({', '.join(parameters)}); "
             f"put them into one dataclass or model"
         )
     return positional
+
+
+def refuse_self(what: str, parameters: Sequence[str]) -> None:
+    """Raise ``DefinitionError`` for a method: there is no object to call it on in another process."""
+    if parameters and parameters[0] in ("self", "cls"):
+        raise DefinitionError(
+            f"{what} is a method, and its object lives in one process; use a function of a module"
+        )
 
 
 def deterministic(function: F) -> F:
@@ -226,6 +245,14 @@ def current(function: str) -> WorkflowLoop:
             f"{function}() works only while a workflow's code runs: it was called outside a workflow, or in "
             f"another thread; from an application use the client"
         )
-    if loop.stopped:  # the run has a fault; what its code still tries has no effect
+    if loop.stopped:  # the run has a fault or is let go; what its code still tries has no effect
         raise Unwind
     return loop
+
+
+async def entered(function: str) -> WorkflowLoop:
+    """Return the loop as ``current`` does; in a run that has stopped wait for ever."""
+    loop = running_workflow()
+    if loop is not None and loop.stopped:
+        await never()
+    return current(function)

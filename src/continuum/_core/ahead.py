@@ -2,9 +2,9 @@
 
 Where a task is about to wait for an activity, nothing else in the run can move, and the very next entry is that
 activity's result, going to sleep for it and being woken by it is all that would happen. So the result is handed
-out at once, and a replay of steps that follow each other costs half. The rule: read ahead only where the turn would
-have ended here with nothing left to compare; everything else goes the long way. The generated programs hold this
-against live runs, which never read ahead.
+out at once, and a replay of steps that follow each other costs half. The rule: read ahead only where the turn
+would have ended here with nothing left to compare; everything else goes the long way. The generated programs hold
+this against live runs, which never read ahead.
 """
 
 from __future__ import annotations
@@ -75,6 +75,6 @@ class Ahead:
         loop.next_number()  # the future's that is not made: later ones must hash as they did live
         if entry.at_us > loop.now_us:
             loop.now_us = entry.at_us
-        decisions.at_us, decisions.recorded = entry.at_us, self.take_decisions()
+        decisions.at_us, decisions.recorded, decisions.commands = entry.at_us, self.take_decisions(), []
         loop.budget = MAX_CALLBACKS_PER_TURN
         return entry.payload[len(prefix) : -1]

@@ -47,7 +47,9 @@ class Codec(Generic[T]):
         try:
             data = self._to_json(value, warnings=False)
             self._from_json(data, strict=True)
-        except (ValueError, RecursionError) as error:  # pydantic's errors are ValueErrors
+        except DefinitionError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the author's validators and serializers may raise anything
             raise self._refusal(value, error) from None
         # NaN comes out as null and NUL as an escape; both are rare, so only their traces are looked into. Most
         # texts have not even a "u", and that is found ten times faster than a word.
@@ -64,7 +66,7 @@ class Codec(Generic[T]):
         """Return the value that ``data`` holds. Raises ``DecodeError`` naming the field that does not fit."""
         try:
             return self._from_json(data)
-        except ValueError as error:
+        except Exception as error:  # noqa: BLE001 - the author's validators may raise anything
             field, problem = _first_problem(error)
             raise DecodeError(self.what, problem, field) from None
 
@@ -78,7 +80,7 @@ class Codec(Generic[T]):
         try:
             old = self.decode(recorded)
             return self.encode(old) == decided or bool(old == self.decode(decided))
-        except (DecodeError, EncodeError):
+        except (DecodeError, EncodeError, DefinitionError):
             return False
 
     def prepare(self) -> TypeAdapter[T]:
@@ -118,7 +120,7 @@ class Codec(Generic[T]):
             self._refuse_leaves(value)
         except EncodeError as found:
             return found
-        except (ValueError, TypeError, RecursionError):
+        except Exception:  # noqa: BLE001 - then pydantic's own words have to do
             pass
         field, problem = _first_problem(error)
         return EncodeError(self.what, problem, field)
@@ -126,8 +128,9 @@ class Codec(Generic[T]):
 
 def _first_problem(error: Exception) -> tuple[str, str]:
     """Return the field and the problem that an error of pydantic's names first."""
-    if not hasattr(error, "errors"):
-        return "", str(error).partition("\n")[0] or type(error).__name__
+    if not isinstance(error, ValueError) or not hasattr(error, "errors"):
+        text = str(error).partition("\n")[0]
+        return "", text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"
     first = cast("ValidationError", error).errors(include_url=False, include_context=False)[0]
     got = repr(first["input"])
     return _path(first["loc"]), f"{first['msg']}, got {got if len(got) <= 80 else got[:77] + '...'}"

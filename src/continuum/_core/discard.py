@@ -1,28 +1,32 @@
 """What a run keeps alive, and how it is let go.
 
-The rule: a run that is let go closes its own coroutines, newest first, under a loop that refuses everything. Left
-to the garbage collector, its ``finally`` blocks would act in another run's turn, or on the host's loop.
+The rule: a run that is let go closes its own coroutines, newest first, while its loop is dead: nothing that is
+scheduled on it happens, what is awaited never comes. Left to the garbage collector, the ``finally`` blocks would
+act in another run's turn, or on the host's loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator
-from typing import Any, NoReturn
+from typing import Any
 
-from continuum._core.faults import Unwind
 from continuum._core.tasks import WorkflowTask
+
+STUBBORN: list[Any] = []
+"""Coroutines that swallow whatever comes and await again. Freed, they would do so once more, in anybody's turn."""
 
 
 class Kept:
     """The tasks and async generators of a run: asyncio itself keeps only weak references to them."""
 
-    __slots__ = ("_generators", "_limit", "_tasks")
+    __slots__ = ("_generators", "_generators_limit", "_limit", "_tasks")
 
     def __init__(self) -> None:
         self._tasks: list[WorkflowTask] = []
         self._generators: list[AsyncGenerator[Any, Any]] = []
-        self._limit = 8  # how many tasks to hold before those that ended are dropped
+        self._limit = self._generators_limit = 8  # how many to hold before those that ended are dropped
 
     def task(self, task: WorkflowTask) -> None:
         """Keep a task until it has ended."""
@@ -33,22 +37,23 @@ class Kept:
 
     def generator(self, generator: AsyncGenerator[Any, Any]) -> None:
         """Keep an async generator until the run is let go: collected, its clean-up would run at no fixed time."""
-        if len(self._generators) >= 64:
+        if len(self._generators) >= self._generators_limit:
             self._generators = [kept for kept in self._generators if getattr(kept, "ag_frame", None) is not None]
+            self._generators_limit = max(8, 2 * len(self._generators))
         self._generators.append(generator)
 
     def pending(self) -> list[WorkflowTask]:
         """Return the tasks that have not ended, oldest first."""
         return [task for task in self._tasks if not task.done()]
 
-    def close(self) -> None:
-        """Close every coroutine and generator, newest first."""
+    def close(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Close every coroutine and generator, newest first, under their own loop, which is dead by now."""
         host = asyncio._get_running_loop()
-        asyncio._set_running_loop(DEAD_LOOP)
+        asyncio._set_running_loop(loop)
         try:
             for task in reversed(self._tasks):
                 if not task.done():
-                    _close(task.get_coro())
+                    _as_current(loop, task)
                     _settle(task)
             for generator in reversed(self._generators):
                 _close_generator(generator)
@@ -62,22 +67,21 @@ def leave_generator(generator: AsyncGenerator[Any, Any]) -> None:
     """Do nothing for a generator that is collected: it was kept, so it has been closed."""
 
 
-class DeadLoop(asyncio.AbstractEventLoop):
-    """The running loop while a run is let go: whatever is asked of it unwinds."""
-
-    def __getattribute__(self, name: str) -> Any:
-        if name == "create_task":
-            return refuse_task  # takes the coroutine along, else Python warns that it was never awaited
-        raise Unwind
-
-
-def refuse_task(coro: Any, **options: Any) -> NoReturn:
-    if asyncio.iscoroutine(coro):
-        coro.close()
-    raise Unwind
-
-
-DEAD_LOOP = DeadLoop()  # type: ignore[abstract]  # it has no method at all
+def _as_current(loop: asyncio.AbstractEventLoop, task: WorkflowTask) -> None:
+    """Close a task's coroutine as if the task were running: ``timeout`` and ``TaskGroup`` ask which one is."""
+    functions: Any = asyncio.tasks
+    if sys.version_info >= (3, 12):
+        before = functions._swap_current_task(loop, task)
+        try:
+            _close(task.get_coro())
+        finally:
+            functions._swap_current_task(loop, before)
+    else:
+        functions._enter_task(loop, task)
+        try:
+            _close(task.get_coro())
+        finally:
+            functions._leave_task(loop, task)
 
 
 def _close(coro: Any) -> None:
@@ -98,6 +102,8 @@ def _close(coro: Any) -> None:
                 continue
             except BaseException:  # noqa: BLE001 - clean-up of a run that no longer exists may raise anything
                 break
+        else:
+            STUBBORN.append(link)
 
 
 def _settle(task: WorkflowTask) -> None:

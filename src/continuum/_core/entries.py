@@ -118,6 +118,8 @@ def event_of_entry(entry: Entry) -> e.Event:
         raise DecodeError(f"journal entry {entry.type!r}", "no event of this release has that name")
     try:
         return reader(entry)
+    except DecodeError:
+        raise
     except (TypeError, ValueError, AttributeError) as error:
         raise DecodeError(_label(entry), f"its payload is not as any release wrote it ({error})") from None
 

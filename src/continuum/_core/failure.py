@@ -13,15 +13,16 @@ from continuum.errors import ActivityFailed, ActivityTimedOut, ChildFailed, Chil
 
 MAX_CHAIN = 20
 MAX_PARTS = 100
+MAX_FAILURES = 500
 MAX_TEXT = 16_384
 
 
 def capture(error: BaseException) -> Failure:
     """Return what is recorded of ``error``, with its causes and, of a group, its parts."""
-    return _capture(error, MAX_CHAIN, set())
+    return _capture(error, MAX_CHAIN, set(), [MAX_FAILURES])
 
 
-def _capture(error: BaseException, depth: int, seen: set[int]) -> Failure:
+def _capture(error: BaseException, depth: int, seen: set[int], left: list[int]) -> Failure:
     if type(error) is RemoteError:
         return error.failure  # the wrapper in a chain stands for the original
     seen.add(id(error))
@@ -31,14 +32,19 @@ def _capture(error: BaseException, depth: int, seen: set[int]) -> Failure:
     elif depth > 0:
         before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
         if before is not None and id(before) not in seen:
-            cause = _capture(before, depth - 1, seen)
-    parts = tuple(_capture(part, depth - 1, seen) for part in _parts(error)) if depth > 0 else ()
+            cause = _capture(before, depth - 1, seen, left)
+    parts: list[Failure] = []
+    for part in _parts(error) if depth > 0 else ():
+        left[0] -= 1  # groups may share their parts, so the depth alone bounds nothing
+        if left[0] < 0:
+            break
+        parts.append(_capture(part, depth - 1, seen, left))
     return Failure(
         type(error).__name__,
         _text(error),
         _traceback(error),
         cause,
-        parts,
+        tuple(parts),
     )
 
 
@@ -50,7 +56,9 @@ def _parts(error: BaseException) -> tuple[BaseException, ...]:
 def _text(error: BaseException) -> str:
     try:
         return storable(str(error))
-    except Exception:  # noqa: BLE001 - the author's __str__ may do anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - the author's __str__ may do anything
         return f"<{type(error).__name__} whose text cannot be made>"
 
 

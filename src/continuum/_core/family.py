@@ -116,6 +116,8 @@ class Family:
         "_last_failed",
         "_limit",
         "_loop",
+        "_refused",
+        "_refused_in",
         "_run_id",
     )
 
@@ -131,6 +133,8 @@ class Family:
         self._children: dict[str, Child] = {}
         self._ended = 0
         self._last_failed = False
+        self._refused: dict[str, tuple[int, int]] = {}  # depth and limit, by key, of the turn that has ...
+        self._refused_in: object = None  # ... these commands
 
     def key(self, scope: Scope, workflow: str, given: object = None) -> str:
         """Return the key of a child: the one given, or else derived from the call's place in the run."""
@@ -323,7 +327,11 @@ class Family:
     def _check_depth(self, key: str, program: ChildProgram) -> None:
         # Workers' limits may differ, so a refusal is a decision: on replay the journal says what it was.
         depth, limit = self._depth + 1, self._limit
-        if self._decisions.recorded is not None:
+        if self._refused_in is not self._decisions.commands:
+            self._refused_in, self._refused = self._decisions.commands, {}
+        if key in self._refused:  # asked again in the same turn: decided already
+            depth, limit = self._refused[key]
+        elif self._decisions.recorded is not None:
             refused = self._decisions.take("child_refused", key)
             if refused is None:
                 return
@@ -335,6 +343,7 @@ class Family:
             return
         else:
             self._decisions.decide(c.RefuseChild(key, program.name, depth, limit), "")
+        self._refused[key] = depth, limit
         raise ChildDepthExceeded(
             f"child {key!r} ({program.name}) would lie {depth} below its root; max_child_depth is {limit}"
         )

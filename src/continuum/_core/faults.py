@@ -8,15 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import types
+from collections.abc import Generator
 from dataclasses import dataclass
 from types import CodeType, FrameType
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from continuum.errors import NonDeterminismError
 
 
 class Unwind(BaseException):
     """Leaves workflow code whose machine has a fault or is discarded. Not for anybody to catch."""
+
+
+async def never() -> NoReturn:
+    """Wait for ever: what a run that has stopped awaits.
+
+    Raising there would make a loop that retries whatever comes (``except BaseException``) spin for ever.
+    """
+    while True:
+        await _once()
+
+
+@types.coroutine
+def _once() -> Generator[None, None, None]:
+    yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +94,16 @@ class Undecodable:
 
 
 @dataclass(frozen=True, slots=True)
+class Broken:
+    """The machine itself failed on an event. ``problem`` is what was raised; nothing of that turn counts."""
+
+    problem: str
+
+    def __str__(self) -> str:
+        return f"the run cannot take this event: {self.problem}"
+
+
+@dataclass(frozen=True, slots=True)
 class Forbidden:
     """The watch saw workflow code call what a replay cannot repeat: ``what``, at ``source``; use ``instead``.
 
@@ -93,7 +119,7 @@ class Forbidden:
         return f"{self.source + ': ' if self.source else ''}a workflow must not use {self.what}; {self.instead}"
 
 
-Fault: TypeAlias = Divergence | Overrun | Undecodable | Forbidden
+Fault: TypeAlias = Divergence | Overrun | Undecodable | Broken | Forbidden
 
 _PACKAGE = __file__[: -len("_core/faults.py")]
 _STDLIB = str(asyncio.__file__)[: -len("asyncio/__init__.py")]

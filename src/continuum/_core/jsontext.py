@@ -18,5 +18,8 @@ def dump(value: Any) -> bytes:
 
 
 def load(data: bytes) -> Any:
-    """Return what JSON text holds. Raises ``ValueError`` if it is none."""
-    return json.loads(data)
+    """Return what JSON text holds. Raises ``ValueError`` if it is none, or nested too deep to read."""
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("JSON nested too deep to read") from None

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 from zlib import crc32
 
 from continuum._core import pinned
-from continuum._core.discard import DEAD_LOOP, Kept, leave_generator, refuse_task
+from continuum._core.discard import Kept, leave_generator
 from continuum._core.faults import Forbidden, Unwind
 from continuum._core.guards import Watch
 from continuum._core.keys import Scope
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MAX_UNHANDLED = 16
 MAX_CALLBACKS_PER_TURN = 1_000_000  # gather over 100,000 refs takes some 400,000
 
 
@@ -57,7 +58,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self.aside = False  # inside a side effect, which a replay does not repeat
         self.unstarted = 0  # calls of activities and children that nobody has awaited yet
         self.exit: SystemExit | None = None
-        self.unhandled: list[dict[str, Any]] = []
+        self.unhandled: list[dict[str, Any]] = []  # the first few exceptions that nobody looked at
         self.root = Scope()
         self._ready: deque[Handle] = deque()
         self._number = crc32(run_id.encode("utf-8", "surrogatepass"))
@@ -106,7 +107,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                 self.exit = error
                 self.stopped = True
             except BaseException as error:  # noqa: BLE001 - a callback of the author's; the loop goes on as asyncio's does
-                self.unhandled.append({"message": "exception in a callback", "exception": error})
+                self.call_exception_handler({"message": "exception in a callback", "exception": error})
         self.budget = budget
         return True
 
@@ -170,7 +171,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     ) -> Handle:
         if when != when:
             raise ValueError("a timer cannot be due at NaN")  # sleep(nan) says so itself only on 3.13
-        if when <= self.time():
+        if when <= self.time() or self.discarded:
             return self.call_soon(callback, *args, context=context)
         context = context if context is not None else copy_context()
         handle = TimerHandle(when, callback, args, context, self.timers)
@@ -186,8 +187,6 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         return handle
 
     def create_future(self) -> asyncio.Future[Any]:
-        if self.discarded:
-            raise Unwind
         future = WorkflowFuture(loop=self)
         self._number = future.identity = self._number + 1
         return future
@@ -196,7 +195,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self, coro: Any, *, name: object = None, context: Context | None = None, **options: Any
     ) -> asyncio.Task[Any]:
         if self.discarded:
-            refuse_task(coro)
+            if asyncio.iscoroutine(coro):
+                coro.close()
+            return cast("asyncio.Task[Any]", self.create_future())  # never done, whatever it is taken for
         if options.get("eager_start"):
             raise NotDeterministic("eager tasks", "leave eager_start out: Python 3.11 has none")
         if is_as_completed():
@@ -218,7 +219,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         return self._task(coro, str(name) if name is not None else scope.path[:-1], context, scope)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        if not self.discarded:
+        if not self.discarded and len(self.unhandled) < MAX_UNHANDLED:
             self.unhandled.append(context)
 
     get_debug: Any = staticmethod(bool)  # False without a Python call: every future and task asks
@@ -238,9 +239,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         if self.unstarted:
             with warnings.catch_warnings():  # what a run that is let go has not awaited is nobody's mistake
                 warnings.simplefilter("ignore", RuntimeWarning)
-                self._kept.close()
+                self._kept.close(self)
         else:
-            self._kept.close()
+            self._kept.close(self)
         self.unhandled.clear()
         self.timers.forget()
         # The only references from here back to their owners: without them a run is freed at once, not by the
@@ -268,18 +269,15 @@ refuse_on(WorkflowLoop)  # type: ignore[type-abstract]  # what is abstract is re
 
 
 def running_workflow() -> WorkflowLoop | None:
-    """Return the loop of the workflow whose turn it is on this thread, or None outside of one."""
+    """Return the loop of the workflow whose code runs on this thread, or None outside of one."""
     loop = asyncio._get_running_loop()
-    if type(loop) is WorkflowLoop:
-        return loop
-    if loop is DEAD_LOOP:
-        raise Unwind
-    return None
+    return loop if type(loop) is WorkflowLoop else None
 
 
 def is_turn() -> bool:
-    """Whether workflow code is running on this thread."""
-    return type(asyncio._get_running_loop()) is WorkflowLoop
+    """Whether a workflow has its turn on this thread; clean-up of one that is let go is none."""
+    loop = asyncio._get_running_loop()
+    return type(loop) is WorkflowLoop and loop.in_turn
 
 
 def park(error: NotDeterministic) -> NoReturn:

@@ -27,12 +27,12 @@ from continuum._core.decisions import Decisions, Recorded
 from continuum._core.entries import Entry, event_of_entry
 from continuum._core.failure import capture
 from continuum._core.family import Family
-from continuum._core.faults import Divergence, Fault, Overrun, Undecodable, Unwind, waiting_line
+from continuum._core.faults import Broken, Divergence, Fault, Overrun, Undecodable, Unwind, waiting_line
 from continuum._core.loop import MAX_CALLBACKS_PER_TURN, WATCH, WorkflowLoop
 from continuum._core.mailbox import Conditions, Mailbox
 from continuum._core.requests import Activities, Timers
 from continuum._core.tasks import WorkflowTask
-from continuum.errors import DecodeError, EncodeError, Failure, WorkflowMisuse
+from continuum.errors import DecodeError, DefinitionError, EncodeError, Failure, WorkflowMisuse
 
 MAX_CHILD_DEPTH = 10
 _T = TypeVar("_T")
@@ -265,6 +265,10 @@ class Machine:
                 decisions.fail(Overrun(MAX_CALLBACKS_PER_TURN))
         except Unwind:
             pass
+        except DecodeError as error:
+            decisions.fail(Undecodable(str(error)))
+        except Exception as error:  # noqa: BLE001 - the last edge: no event may wedge the engine
+            decisions.fail(Broken(f"{type(error).__name__}: {error}"))
         if decisions.fault is not None:
             self._locate_fault()
             return
@@ -295,6 +299,8 @@ class Machine:
                 if self._main is not None:
                     self._main.cancel()
             case e.RunStarted():
+                if self._main is not None:
+                    raise DecodeError("journal entry run_started", "the generation has started already")
                 self._start(event)
             case e.ActivityStarted():
                 pass
@@ -305,7 +311,13 @@ class Machine:
         except DecodeError as error:
             self.decisions.undecodable(error)
         self.children.carry_deadlines(event.child_deadlines)
-        self._main = self.loop.spawn(self.program.start(given))
+        self._main = self.loop.spawn(self._run_main(given))
+
+    async def _run_main(self, given: object) -> object:
+        try:
+            return await self.program.start(given)
+        finally:
+            self.loop.stopped = True  # the run closes here: what else is ready does not run
 
     def _wake_conditions(self) -> bool:
         """Wake the conditions that have come true and drain, until nothing moves; return False out of bounds."""
@@ -338,7 +350,7 @@ class Machine:
             return c.FailRun(capture(error))
         try:
             return c.CompleteRun(self.program.result.encode(main.result()))
-        except EncodeError as refused:
+        except (EncodeError, DefinitionError) as refused:
             return c.FailRun(capture(refused))
 
     def _unexpected(self, entry: Entry, decided: str) -> None:
@@ -349,7 +361,8 @@ class Machine:
 
     def _assert_open(self) -> None:
         if self.closing is not None or self.fault is not None or self.loop.discarded:
-            raise RuntimeError(f"run {self.context.run_id!r}: this machine has ended and takes no event")
+            why = self.fault or self.closing or "it was discarded"
+            raise RuntimeError(f"run {self.context.run_id!r}: this machine has ended and takes no event: {why}")
 
 
 def _continuation(error: BaseException | None) -> bytes | None:

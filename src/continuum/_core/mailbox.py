@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 from continuum._core import events as e
+from continuum._core.faults import Unwind
 from continuum._core.loop import WorkflowLoop
 
 
@@ -104,7 +105,9 @@ class Conditions:
                 if not predicate():
                     continue
                 future.set_result(None)
-            except Exception as error:  # noqa: BLE001 - the author's predicate; its waiter gets the error
+            except (KeyboardInterrupt, Unwind):
+                raise
+            except BaseException as error:  # noqa: BLE001 - the author's predicate; its waiter gets the error
                 future.set_exception(error)
             woken = True
         return woken

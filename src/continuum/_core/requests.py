@@ -18,7 +18,7 @@ from continuum._core.codec import Codec
 from continuum._core.decisions import Decisions
 from continuum._core.entries import Entry, entry_of_event, event_of_entry, quoted
 from continuum._core.failure import activity_error
-from continuum._core.faults import Unwind
+from continuum._core.faults import never
 from continuum._core.loop import WorkflowLoop
 from continuum._core.tasks import TimerHandle
 from continuum.errors import DecodeError
@@ -59,8 +59,8 @@ class Activities:
     ) -> Any:
         """Ask for an activity and wait for its outcome; cancelling the wait cancels the activity."""
         decisions = self._decisions
-        if decisions.fault is not None:
-            raise Unwind
+        if self._loop.stopped:
+            await never()
         self._loop.unstarted -= 1
         if decisions.recorded is None:
             decisions.request(c.RunActivity(key, program.name, given, options))

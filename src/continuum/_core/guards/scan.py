@@ -25,9 +25,11 @@ from continuum.errors import NotDeterministic
 
 __all__ = ["scan"]
 
-_ORDER: Final = Rule("iteration over a set", "its order differs between processes; use sorted(...)")
+_ORDER: Final = Rule(
+    "iteration over a set", "its order differs between processes; use sorted(...) or dict.fromkeys(...)"
+)
 _KEEPS_ORDER: Final = (list, tuple, enumerate, iter)
-_DROPS_ORDER: Final = (sorted, set, frozenset, sum, min, max, any, all)
+_DROPS_ORDER: Final = (sorted, set, frozenset, sum, min, max, any, all, len)
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 _Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp

@@ -61,6 +61,7 @@ LOOKS: Final = 100  # so that the second and third callee of a decorator's `fn(*
 PROFILED_TURNS: Final = 200
 
 _OWN: Final = __name__.partition(".")[0]
+_CODEC: Final = f"{_OWN}._core.codec"
 _CACHED: Final = type(functools.cache(len))
 _IN_C: Final = (BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType, MethodWrapperType)
 _CALLED_UNSEEN: Final = (
@@ -204,7 +205,7 @@ class _Origin:
         while frame is not None and id(frame.f_code) not in self._roots:
             top = _top(frame.f_globals)
             if top in (_OWN, asyncio.__name__):
-                return True
+                return frame.f_globals.get("__name__") != _CODEC  # what a type does to be decoded is its own
             if top not in self._TRANSPARENT and not self.is_user(frame.f_code, frame.f_globals):
                 return False
             frame = frame.f_back
