@@ -74,7 +74,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         if host is not None and asyncio.current_task(host) is not None:
             raise RuntimeError("a turn runs from a plain callback of the host loop (call_soon), not inside a task")
         self._host = host, sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(firstiter=self._kept.generator, finalizer=leave_generator)
+        sys.set_asyncgen_hooks(self._kept.generator, leave_generator)
         pinned.enter()
         asyncio._set_running_loop(self)
         self.in_turn = True

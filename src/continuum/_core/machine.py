@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar, cast
 
 from continuum._core import commands as c
 from continuum._core import events as e
@@ -67,8 +67,7 @@ class Program(Protocol):
     def start(self) -> Callable[[Any], Coroutine[Any, Any, Any]]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """What a turn came to: its commands, and the fault or closing that ended the generation's machine."""
 
     commands: tuple[c.Command, ...]

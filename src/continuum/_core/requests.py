@@ -85,7 +85,8 @@ class Activities:
             )
             self._decisions.diverge(entry_of_event(event), words, "", event.key)
         program, given, _, path, future = asked
-        if event.name != program.name or not program.arguments.means_the_same(event.input, given):
+        same = event.name == program.name
+        if not same or (event.input != given and not program.arguments.means_the_same(event.input, given)):
             words = f"activity {program.name} {event.key} {given.decode('utf-8', 'replace')[:300]}"
             self._decisions.diverge(entry_of_event(event), words, path, event.key)
         if future is None or future.done():
