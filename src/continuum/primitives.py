@@ -181,7 +181,9 @@ class _Log(logging.LoggerAdapter[logging.Logger]):
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
         loop = running_workflow()
-        return not (loop is not None and loop.machine.replaying) and super().isEnabledFor(level)
+        if loop is not None and (loop.discarded or loop.machine.replaying):
+            return False
+        return super().isEnabledFor(level)
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         loop = running_workflow()

@@ -75,6 +75,10 @@ class Ahead:
         loop.next_number()  # the future's that is not made: later ones must hash as they did live
         if entry.at_us > loop.now_us:
             loop.now_us = entry.at_us
-        decisions.at_us, decisions.recorded, decisions.commands = entry.at_us, self.take_decisions(), []
+        try:
+            recorded = self.take_decisions()
+        except DecodeError as error:
+            decisions.undecodable(error, key)
+        decisions.at_us, decisions.recorded, decisions.commands = entry.at_us, recorded, []
         loop.budget = MAX_CALLBACKS_PER_TURN
         return entry.payload[len(prefix) : -1]

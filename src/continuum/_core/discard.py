@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncGenerator
+from contextvars import Context
 from typing import Any
 
 from continuum._core.tasks import WorkflowTask
@@ -48,38 +49,44 @@ class Kept:
 
     def close(self, loop: asyncio.AbstractEventLoop) -> None:
         """Close every coroutine and generator, newest first, under their own loop, which is dead by now."""
-        host = asyncio._get_running_loop()
+        host, hooks = asyncio._get_running_loop(), sys.get_asyncgen_hooks()
         asyncio._set_running_loop(loop)
+        sys.set_asyncgen_hooks(self.generator, leave_generator)  # clean-up may open generators of its own
         try:
+            for generator in reversed(self._generators):
+                # Before 3.13 closing who iterates does not reach what the generator itself awaits.
+                if asyncio.iscoroutine(awaited := getattr(generator, "ag_await", None)):
+                    _close(awaited)
             for task in reversed(self._tasks):
                 if not task.done():
-                    _as_current(loop, task)
+                    _close_as_current(loop, task)
                     _settle(task)
-            for generator in reversed(self._generators):
-                _close_generator(generator)
+            while self._generators:
+                Context().run(_close_generator, self._generators.pop())
         finally:
+            sys.set_asyncgen_hooks(*hooks)
             asyncio._set_running_loop(host)
-        self._tasks.clear()
-        self._generators.clear()
+            self._tasks.clear()
+            self._generators.clear()
 
 
 def leave_generator(generator: AsyncGenerator[Any, Any]) -> None:
     """Do nothing for a generator that is collected: it was kept, so it has been closed."""
 
 
-def _as_current(loop: asyncio.AbstractEventLoop, task: WorkflowTask) -> None:
-    """Close a task's coroutine as if the task were running: ``timeout`` and ``TaskGroup`` ask which one is."""
+def _close_as_current(loop: asyncio.AbstractEventLoop, task: WorkflowTask) -> None:
+    """Close a task's coroutine in its context, as if it ran: ``timeout`` and ``TaskGroup`` ask which task does."""
     functions: Any = asyncio.tasks
     if sys.version_info >= (3, 12):
         before = functions._swap_current_task(loop, task)
         try:
-            _close(task.get_coro())
+            task.context.run(_close, task.get_coro())
         finally:
             functions._swap_current_task(loop, before)
     else:
         functions._enter_task(loop, task)
         try:
-            _close(task.get_coro())
+            task.context.run(_close, task.get_coro())
         finally:
             functions._leave_task(loop, task)
 
@@ -114,8 +121,11 @@ def _settle(task: WorkflowTask) -> None:
     """
     as_future: Any = asyncio.Future
     as_future.cancel(task)  # the task's own cancel would ask the coroutine
-    if (waiter := task._fut_waiter) is not None:
-        waiter.cancel()
+    try:
+        if (waiter := task._fut_waiter) is not None:
+            waiter.cancel()
+    except BaseException:  # noqa: BLE001 - the author's future may be of a class of the author's
+        return
 
 
 def _close_generator(generator: AsyncGenerator[Any, Any]) -> None:

@@ -89,13 +89,13 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     def drain(self) -> bool:
         """Run every ready callback and those they make ready; return False if that goes beyond ``budget``."""
-        ready, budget = self._ready, self.budget
+        ready = self._ready
         while ready and not self.stopped:
             handle = ready.popleft()
             if handle._cancelled:
                 continue
-            budget -= 1
-            if budget < 0:
+            self.budget -= 1  # no local: reading ahead begins a turn with a budget of its own
+            if self.budget < 0:
                 return False
             try:
                 handle._context.run(handle._callback, *handle._args)
@@ -108,7 +108,6 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                 self.stopped = True
             except BaseException as error:  # noqa: BLE001 - a callback of the author's; the loop goes on as asyncio's does
                 self.call_exception_handler({"message": "exception in a callback", "exception": error})
-        self.budget = budget
         return True
 
     def would_rest(self) -> bool:
@@ -234,6 +233,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """Let the run go: see ``discard.Kept``."""
         if self.discarded:
             return
+        if self.in_turn:
+            raise RuntimeError("a run cannot be let go in its own turn")
         self.discarded = self.stopped = True
         self._ready.clear()
         if self.unstarted:

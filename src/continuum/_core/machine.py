@@ -162,7 +162,8 @@ class Machine:
             if watched:
                 WATCH.end()
             self.loop.leave()
-        self.decisions.recorded = None
+            self.ahead.close()
+            self.decisions.recorded = None
         if live or self.decisions.fault is not None or self.closing is not None:
             return self._decided()
         return Turn(tuple(self.outstanding()))
@@ -246,7 +247,6 @@ class Machine:
                 break
             deliver = repeat if entry.type == "activity_completed" else self._deliver_again
             self._turn(entry.at_us, ahead.take_decisions(), deliver, entry)
-        ahead.close()
 
     def _turn(self, at_us: int, recorded: Recorded | None, deliver: Callable[[_T], None], what: _T) -> None:
         """Deliver one event and run until the workflow waits; ``recorded`` is what it decided then, if it did."""
@@ -268,12 +268,17 @@ class Machine:
             decisions.fail(Undecodable(str(error)))
         except Exception as error:  # noqa: BLE001 - the last edge: no event may wedge the engine
             decisions.fail(Broken(f"{type(error).__name__}: {error}"))
+        except BaseException:  # an interrupt leaves the turn half taken: nothing of it may count
+            decisions.fail(Broken("the turn was interrupted"))
+            raise
         if decisions.fault is not None:
             self._locate_fault()
             return
         main = self._main
         if loop.exit is not None or (main is not None and main.done()):
             loop.stopped = True
+            if main is not None:
+                main.settle()
             self.closing = self._closing(main)
             if recorded is None:
                 decisions.commands.append(self.closing)
@@ -311,6 +316,8 @@ class Machine:
             self.decisions.undecodable(error)
         self.children.carry_deadlines(event.child_deadlines)
         self._main = self.loop.spawn(self._run_main(given))
+        if self._cancelled is not None:  # asked before it began
+            self._main.cancel()
 
     async def _run_main(self, given: object) -> object:
         try:

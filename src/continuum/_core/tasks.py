@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Protocol
 
 from continuum._core import pinned
@@ -21,12 +21,19 @@ if TYPE_CHECKING:
 class WorkflowTask(pinned.Task[Any]):
     """A task that hashes by its number and knows its place in the run."""
 
-    __slots__ = ("identity", "scope")
+    __slots__ = ("context", "identity", "scope")
 
     def __init__(self, coro: Any, *, loop: WorkflowLoop, name: str, context: Context | None, scope: Scope) -> None:
         self.identity = loop.next_number()  # asked for by the weak set that asyncio puts every task in
         self.scope = scope
-        super().__init__(coro, loop=loop, name=name, context=context)
+        self.context = context if context is not None else copy_context()
+        super().__init__(coro, loop=loop, name=name, context=self.context)
+
+    def settle(self) -> None:
+        """End cancelled if the task cancelled itself before it returned, as it does by itself from 3.13 on."""
+        if getattr(self, "_owed", False):
+            owing: Any = self
+            owing._deliver()
 
     def __hash__(self) -> int:
         return self.identity
