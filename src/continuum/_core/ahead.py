@@ -9,11 +9,10 @@ this against live runs, which never read ahead.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from continuum._core.decisions import Decisions, Recorded
-from continuum._core.entries import DECISIONS, Entry
+from continuum._core.entries import DECISIONS, Entry, result_prefix
 from continuum._core.loop import MAX_CALLBACKS_PER_TURN, WorkflowLoop
 from continuum.errors import DecodeError
 
@@ -60,25 +59,28 @@ class Ahead:
         self.position = position
         return recorded
 
-    def result_of(self, key: str, prefix: bytes) -> bytes | None:
-        """Return the result of the activity ``key`` if the task that asks may have it now, and begin its turn."""
-        if self.position == self.size:
+    def result_of(self, key: str, name: str, given: bytes) -> bytes | None:
+        """Return the result of an activity if the task that asks may have it now, and begin its turn."""
+        entries, position = self._entries, self.position
+        if position == self.size:
             return None
-        entry = self._entries[self.position]
-        if entry.key != key or entry.type != "activity_completed" or not entry.payload.startswith(prefix):
+        entry = entries[position]
+        if entry.key != key or entry.type != "activity_completed":
             return None
+        payload, prefix = entry.payload, result_prefix(name, given)
         loop, decisions = self._loop, self._decisions
-        task = asyncio.current_task(loop)
-        if decisions.recorded or not loop.would_rest() or task is None or task.cancelling():
+        if decisions.recorded or not payload.startswith(prefix) or not loop.would_rest():
             return None
-        self.position += 1
+        self.position = position = position + 1
+        recorded = _NOTHING
+        if position < self.size and entries[position].type in DECISIONS:
+            try:
+                recorded = self.take_decisions()
+            except DecodeError as error:
+                decisions.undecodable(error, key)
         loop.next_number()  # the future's that is not made: later ones must hash as they did live
         if entry.at_us > loop.now_us:
             loop.now_us = entry.at_us
-        try:
-            recorded = self.take_decisions()
-        except DecodeError as error:
-            decisions.undecodable(error, key)
         decisions.at_us, decisions.recorded, decisions.commands = entry.at_us, recorded, []
         loop.budget = MAX_CALLBACKS_PER_TURN
-        return entry.payload[len(prefix) : -1]
+        return payload[len(prefix) : -1]

@@ -47,8 +47,7 @@ def entry_of_event(event: e.Event) -> Entry:
     """Return the entry that records ``event``."""
     match event:
         case e.ActivityCompleted(at, key, name, given, result):
-            # What was decided stands first and the answer last: ``Activities.repeat`` relies on it.
-            payload = b'{"name":%b,"input":%b,"result":%b}' % (quoted(name), given, result)
+            payload = b"%b%b}" % (result_prefix(name, given), result)
             return Entry("activity_completed", key, at, payload)
         case e.ActivityFailed(at, key, name, given, failure):
             payload = b'{"name":%b,"input":%b,"error":%b}' % (quoted(name), given, encode_failure(failure))
@@ -109,6 +108,11 @@ def entry_of_decision(decision: c.Decision, at_us: int) -> Entry:
 def quoted(name: str) -> bytes:
     """Return a definition's name as JSON text."""
     return dump(name)
+
+
+def result_prefix(name: str, given: bytes) -> bytes:
+    """Return how the payload of an activity's result begins: what was decided, then the answer up to the end."""
+    return b'{"name":%b,"input":%b,"result":' % (quoted(name), given)
 
 
 def event_of_entry(entry: Entry) -> e.Event:

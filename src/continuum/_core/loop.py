@@ -111,9 +111,11 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         return True
 
     def would_rest(self) -> bool:
-        """Say whether the turn would end if the task that is running began to wait."""
-        machine = self.machine
-        return not (self._ready or machine.conditions.waiting or machine.is_over())
+        """Say whether the turn would end, with nothing else to come, if the task that is running began to wait."""
+        if self._ready or self.stopped or self.machine.conditions.waiting:
+            return False
+        task = asyncio.current_task(self)
+        return task is not None and not task.cancelling()
 
     def fire(self, handle: TimerHandle) -> None:
         """Make a timer's callback ready."""

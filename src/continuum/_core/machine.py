@@ -214,10 +214,6 @@ class Machine:
 
     # What authors' functions call.
 
-    def is_over(self) -> bool:
-        """Say whether the main task has ended, so that the run closes when its turn comes to rest."""
-        return self._main is None or self._main.done()
-
     def continue_as_new(self, given: object) -> NoReturn:
         """End this generation and open the next with ``given``."""
         if asyncio.current_task(self.loop) is not self._main:

@@ -16,7 +16,7 @@ from continuum._core import events as e
 from continuum._core.ahead import Ahead
 from continuum._core.codec import Codec
 from continuum._core.decisions import Decisions
-from continuum._core.entries import Entry, entry_of_event, event_of_entry, quoted
+from continuum._core.entries import Entry, entry_of_event, event_of_entry, result_prefix
 from continuum._core.failure import activity_error
 from continuum._core.faults import never
 from continuum._core.loop import WorkflowLoop
@@ -64,7 +64,7 @@ class Activities:
         self._loop.unstarted -= 1
         if decisions.recorded is None:
             decisions.request(c.RunActivity(key, program.name, given, options))
-        elif (result := self._ahead.result_of(key, _prefix(program, given))) is not None:
+        elif (result := self._ahead.result_of(key, program.name, given)) is not None:
             return self._decode(program, key, result)
         future = self._loop.create_future()
         self._asked[key] = program, given, options, path, future
@@ -105,7 +105,7 @@ class Activities:
         asked = self._asked.get(key)
         if asked is not None:
             program, given, _, _, future = asked
-            prefix = _prefix(program, given)
+            prefix = result_prefix(program.name, given)
             if payload.startswith(prefix):
                 del self._asked[key]
                 if future is not None and not future.done():
@@ -126,11 +126,6 @@ class Activities:
             return program.result.decode(result)
         except DecodeError as error:
             self._decisions.undecodable(error, key)
-
-
-def _prefix(program: ActivityProgram, given: bytes) -> bytes:
-    """Return how the payload of a result begins if it answers what is asked for to the letter."""
-    return b'{"name":%b,"input":%b,"result":' % (quoted(program.name), given)
 
 
 class Timers:
