@@ -1,6 +1,7 @@
 """What a stranger's code may do to a machine: each is bounded, visible, and stays where it is."""
 
 import asyncio
+import datetime as dt
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,6 +92,28 @@ def test_a_result_without_json_form_fails_the_run() -> None:
         return Opaque()
 
     assert Run(flow).failure.type == "DefinitionError"
+
+
+def in_the_past(value: int) -> int:
+    assert value < dt.datetime.now(dt.UTC).year + 1
+    return value
+
+
+@activity
+async def founded() -> Annotated[int, AfterValidator(in_the_past)]:
+    return 1999
+
+
+def test_a_type_may_look_at_the_clock_while_a_value_is_decoded() -> None:
+    """RP06: what a type does to be decoded is its own; the watch must not take it for the workflow's doing."""
+
+    @workflow
+    async def flow() -> int:
+        return await founded()
+
+    run = Run(flow)
+    run.completed("founded-1", 1999)
+    assert run.result == 1999
 
 
 # Code that takes whatever comes and tries again.
