@@ -59,7 +59,7 @@ class Decisions:
             raise Unwind
         if isinstance(decided, Entry):
             key = decided.key
-        self.fail(Divergence(_words(recorded), _words(decided), key, task_path, source_line()))
+        self.fail(Divergence(in_words(recorded), in_words(decided), key, task_path, source_line()))
         raise Unwind
 
     def undecodable(self, error: DecodeError, key: str = "") -> NoReturn:
@@ -100,7 +100,8 @@ def _same(recorded: Entry, decided: Entry, codec: Codec[object] | None) -> bool:
     return old == new
 
 
-def _words(entry: Entry | str) -> str:
+def in_words(entry: Entry | str) -> str:
+    """Return an entry as a divergence tells it, its payload cut to 300 characters."""
     if isinstance(entry, str):
         return entry
     payload = entry.payload.decode("utf-8", "replace")

@@ -23,7 +23,7 @@ from continuum._core import commands as c
 from continuum._core import events as e
 from continuum._core.ahead import Ahead
 from continuum._core.codec import Codec
-from continuum._core.decisions import Decisions, Recorded
+from continuum._core.decisions import Decisions, Recorded, in_words
 from continuum._core.entries import Entry, event_of_entry
 from continuum._core.failure import capture
 from continuum._core.family import Family
@@ -356,9 +356,8 @@ class Machine:
             return c.FailRun(capture(refused))
 
     def _unexpected(self, entry: Entry, decided: str) -> None:
-        words = f"{entry.type} {entry.key} {entry.payload.decode('utf-8', 'replace')[:300]}"
         self.closing = None
-        self.decisions.fail(Divergence(words, decided, entry.key))
+        self.decisions.fail(Divergence(in_words(entry), decided, entry.key))
         self._locate_fault()
 
     def _assert_open(self) -> None:

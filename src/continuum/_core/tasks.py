@@ -67,9 +67,6 @@ class Handle:
     def cancelled(self) -> bool:
         return self._cancelled
 
-    def run(self) -> None:
-        self._context.run(self._callback, *self._args)
-
 
 class TimerHandle(Handle):
     """A callback that waits for its time; ``key`` names the timer while it is pending."""
