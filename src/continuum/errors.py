@@ -5,6 +5,11 @@
     ├── WorkflowMisuse(RuntimeError)    the author: a Continuum function called where it cannot work
     ├── DefinitionError(TypeError)      the author: a definition that cannot become a workflow or activity
     ├── InvalidId(ValueError)           the caller: an id that cannot be used
+    ├── InvalidSetting(ValueError)      the caller: a url, a schema's name or another setting that cannot be used
+    ├── DatabaseUnreachable(ConnectionError)  the operator: Postgres does not answer, or refuses us
+    ├── SchemaMismatch(RuntimeError)    the operator: the tables are not those that this release works with
+    ├── RunNotFound(LookupError)        the caller: no run has this id
+    ├── RunNotActive(RuntimeError)      the caller: the run has ended
     ├── EncodeError(TypeError)          the caller: a value that does not fit its annotation or JSON
     ├── DecodeError(ValueError)         the caller: JSON that does not fit the annotation that reads it
     ├── NonDeterminismError             the author: the code no longer takes the decisions that were recorded
@@ -38,15 +43,20 @@ __all__ = [
     "ChildFailed",
     "ChildTimedOut",
     "ContinuumError",
+    "DatabaseUnreachable",
     "DecodeError",
     "DefinitionError",
     "DuplicateChildId",
     "EncodeError",
     "Failure",
     "InvalidId",
+    "InvalidSetting",
     "NonDeterminismError",
     "NotDeterministic",
     "RemoteError",
+    "RunNotActive",
+    "RunNotFound",
+    "SchemaMismatch",
     "SideEffectFailed",
     "WorkflowMisuse",
 ]
@@ -107,6 +117,35 @@ class DefinitionError(ContinuumError, TypeError):
 
 class InvalidId(ContinuumError, ValueError):
     """An id is empty, too long or holds a character that ids do not have."""
+
+
+class InvalidSetting(ContinuumError, ValueError):
+    """A url, a schema's name or another setting that cannot be used."""
+
+
+class DatabaseUnreachable(ContinuumError, ConnectionError):
+    """Postgres does not answer, or refuses us. The text names the url, without its password."""
+
+
+class SchemaMismatch(ContinuumError, RuntimeError):
+    """The tables in the database are not those that this release works with."""
+
+
+class RunNotFound(ContinuumError, LookupError):
+    """No run has this id."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"there is no run {run_id!r}")
+        self.run_id = run_id
+
+
+class RunNotActive(ContinuumError, RuntimeError):
+    """The run has ended; ``state`` says how: completed, failed or cancelled."""
+
+    def __init__(self, run_id: str, state: str) -> None:
+        super().__init__(f"run {run_id!r} is {state}; nothing was changed")
+        self.run_id = run_id
+        self.state = state
 
 
 class EncodeError(ContinuumError, TypeError):

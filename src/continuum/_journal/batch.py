@@ -1,0 +1,161 @@
+"""Commits side by side: what goes into the flush statement, and what its answer means.
+
+The rule: nothing here waits or talks to Postgres.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from continuum._journal.commit import (
+    Cancel,
+    Commit,
+    Committed,
+    Complete,
+    Fail,
+    Fenced,
+    Outcome,
+    Passivate,
+    Undone,
+)
+from continuum._journal.connections import JsonText
+from continuum._journal.hints import Hints
+from continuum._journal.render import TABLES, Rendered
+
+LARGE_ROWS = 2_000  # a group beyond this goes by itself, on the large lane
+LARGE_BYTES = 4_000_000
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """Commits that stand or fall together, and who waits for their outcomes."""
+
+    members: list[Rendered]
+    future: asyncio.Future[tuple[Outcome, ...]]
+    leave: Callable[[Group], None]
+    rows: int = 0
+    size: int = 0
+
+    def __post_init__(self) -> None:
+        for member in self.members:
+            self.rows += member.count
+            self.size += member.size
+
+    def run_ids(self) -> list[str]:
+        """Return the runs that commit here."""
+        return [member.commit.run_id for member in self.members]
+
+    def is_large(self) -> bool:
+        """Tell whether the group must not travel with others."""
+        return (
+            self.rows > LARGE_ROWS
+            or self.size > LARGE_BYTES
+            or any(member.commit.cancels for member in self.members)
+        )
+
+    def settle(self, outcomes: Iterable[Outcome]) -> None:
+        """Tell the outcomes, once; who stopped waiting does not hear them."""
+        self.leave(self)
+        if not self.future.done():
+            self.future.set_result(tuple(outcomes))
+
+
+@dataclass(slots=True)
+class Written:
+    """What the statement answered about a batch."""
+
+    at_us: int
+    fenced: set[str]
+    undone: set[str]
+    existed: set[str] = field(default_factory=set[str])
+    undelivered: set[str] = field(default_factory=set[str])
+    near: set[str] = field(default_factory=set[str])
+    far: set[str] = field(default_factory=set[str])
+
+    def outcome(self, commit: Commit) -> Outcome:
+        """Return what became of one commit of the batch."""
+        if commit.run_id in self.fenced:
+            return Fenced()
+        if commit.run_id in self.undone:
+            return Undone()
+        if not self.existed and not self.undelivered:
+            return Committed(self.at_us)
+        existed = tuple(child.run_id for child in commit.children if child.run_id in self.existed)
+        lost = tuple(message.run_id for message in commit.messages if message.run_id in self.undelivered)
+        return Committed(self.at_us, existed, lost)
+
+
+def flush_parts(members: Iterable[Rendered]) -> frozenset[str]:
+    """Return which parts of the flush statement are needed."""
+    parts: set[str] = set()
+    for member in members:
+        parts.update(member.rows)
+        if member.standing:
+            parts.add("standing")
+    return frozenset(parts)
+
+
+def flush_values(
+    worker: str, own: Iterable[bytes], rows: dict[str, list[bytes]], lock_timeout: str
+) -> dict[str, Any]:
+    """Return the flush statement's parameters."""
+    values: dict[str, Any] = {"worker": worker, "lock_timeout": lock_timeout, "own": array(own)}
+    for table in TABLES:
+        values[table] = array(rows.get(table, ()))
+    return values
+
+
+def array(rows: Iterable[bytes]) -> JsonText:
+    """Return ``rows`` as one JSON array."""
+    return JsonText(b"[%b]" % b",".join(rows))
+
+
+def written(parts: frozenset[str], row: Sequence[Any]) -> Written:
+    """Return the flush statement's answer by name."""
+    result = Written(row[0], set(row[1]), set(row[2]))
+    at = 3
+    if "children" in parts:
+        result.existed = set(row[at])
+        at += 1
+    if "messages" in parts:
+        result.undelivered, result.near, result.far = set(row[at]), set(row[at + 1]), set(row[at + 2])
+    return result
+
+
+def tell(hints: Hints, groups: Iterable[Group], result: Written) -> None:
+    """Note what others should know of commits that are durable now."""
+    if result.near or result.far:
+        hints.mail(result.near, result.far)
+    passivated: list[str] = []
+    ended: list[str] = []
+    ready: set[str] = set()
+    queues: set[str] = set()
+    for group in groups:
+        for member in group.members:
+            commit = member.commit
+            if (
+                not (member.standing or commit.children or commit.tasks)
+                or commit.run_id in result.fenced | result.undone
+            ):
+                continue
+            match commit.status:
+                case Passivate():
+                    passivated.append(commit.run_id)
+                case Complete() | Fail() | Cancel() if "/" not in commit.run_id:
+                    ended.append(commit.run_id)
+                case _:
+                    pass
+            for child in commit.children[commit.claimed :]:
+                ready.add(f"{child.workflow}:{child.version}")
+            queues.update(task.queue for task in commit.tasks)
+    if passivated:
+        hints.arm(passivated)
+    if ended:
+        hints.say("ended", ended)
+    if ready:
+        hints.say("ready", ready)
+    if queues:
+        hints.say("tasks", queues)

@@ -1,0 +1,181 @@
+"""Connections to Postgres: how they are made, and what their errors mean.
+
+The rule: a url's password is never shown. Every connection commits each statement by itself, and takes JSON as
+text: no value is parsed on its way to or from a table.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+from urllib.parse import unquote
+
+import psycopg
+from psycopg import AsyncRawCursor, errors, pq
+from psycopg.abc import AdaptContext, Buffer
+from psycopg.adapt import Dumper, Loader
+from psycopg.conninfo import conninfo_to_dict
+
+from continuum.errors import DatabaseUnreachable, InvalidSetting
+
+Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+_WAY_OUT = "is it running, and is the url right (argument, or CONTINUUM_DATABASE_URL)?"
+
+
+# A password may hold anything where its url is not as it should be: all up to the last @, or to the closing quote.
+_BEFORE_HOST = re.compile(r"://([^:]*):(.*)@", re.DOTALL)
+_IN_URL = re.compile(r"(password=)([^&]*)", re.IGNORECASE)
+_IN_WORDS = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*(?:'|$)|(?:\\.|\S)+)", re.IGNORECASE | re.DOTALL)
+
+
+class JsonText(bytes):
+    """JSON as a parameter: sent as it stands."""
+
+
+class _JsonDumper(Dumper):
+    oid = 114
+
+    def dump(self, obj: Buffer) -> Buffer | None:
+        return bytes(obj)
+
+
+class _BytesLoader(Loader):
+    format = pq.Format.TEXT
+
+    def load(self, data: Buffer) -> bytes:
+        return bytes(data)
+
+
+def check_url(url: object) -> str:
+    """Return ``url`` if libpq can read it, else raise ``InvalidSetting`` with the way out."""
+    form = "it looks like postgresql://user:password@host:5432/database"
+    if not isinstance(url, str):
+        raise InvalidSetting(f"a database url is a str: got {type(url).__name__}; {form}")
+    if not url.strip():
+        raise InvalidSetting(f"the database url is empty; {form}")
+    if not is_storable(url):
+        raise InvalidSetting(f"the database url has characters that no url has; {form}")
+    scheme, separator, _ = url.partition("://")
+    if separator and scheme not in ("postgresql", "postgres") and re.fullmatch(r"[a-z0-9+.-]+", scheme, re.I):
+        raise InvalidSetting(f"database url {shown(url)} has the scheme {scheme!r}; {form}")
+    try:
+        conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        raise InvalidSetting(f"database url {shown(url)} cannot be read: {_reason(error, url)}; {form}") from None
+    return url
+
+
+def shown(url: str) -> str:
+    """Return ``url`` as it may be printed: without its password."""
+    return one_line(_masked(url))
+
+
+def _masked(text: str) -> str:
+    password = _IN_URL if "://" in text else _IN_WORDS
+    return password.sub(r"\1***", _BEFORE_HOST.sub(r"://\1:***@", text))
+
+
+def _reason(error: Exception, url: str) -> str:
+    """Return an error's text without what it quotes of the password: libpq quotes where it stumbles."""
+    found = [match[2] for pattern in (_BEFORE_HOST, _IN_URL, _IN_WORDS) for match in pattern.finditer(url)]
+    secrets = "\n".join([*found, *map(unquote, found)])
+    text = one_line(_masked(str(error)))
+    if isinstance(error, psycopg.ProgrammingError) and secrets:
+        return re.sub(r'".*"', '"…"', text)
+    return re.sub(r'"([^"]+)"', lambda found: '"…"' if found[1] in secrets else found[0], text)
+
+
+def one_line(reason: object) -> str:
+    """Return an error's text on one line."""
+    return " ".join(str(reason).split()) or type(reason).__name__
+
+
+async def connect(url: str, *, name: str, prepared: bool | None = True, timeout_s: float = 10) -> Connection:
+    """Return a new connection. Raises ``DatabaseUnreachable``.
+
+    With a pooler in between that gives each transaction another session, the name of a prepared statement may
+    mean somebody else's statement there. So statements are prepared only if ``prepared``, or if it is None and
+    the session is the one that we connected to.
+    """
+    given = conninfo_to_dict(check_url(url))
+    options: dict[str, Any] = {
+        "application_name": f"continuum {name}",
+        "connect_timeout": max(2, round(timeout_s)),
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 20_000,
+    }
+    options = {key: value for key, value in options.items() if key not in given}
+    try:
+        connection = await psycopg.AsyncConnection.connect(
+            url,
+            autocommit=True,
+            cursor_factory=AsyncRawCursor,
+            prepare_threshold=None,
+            **options,
+        )
+        if prepared is None:
+            prepared = await _is_direct(connection)
+    except (psycopg.Error, OSError, UnicodeError) as error:
+        reason = _reason(error, url)
+        raise DatabaseUnreachable(f"cannot reach Postgres at {shown(url)}: {reason}; {_WAY_OUT}") from None
+    adapt(connection)
+    if prepared:
+        connection.prepare_threshold = 0
+        connection.prepared_max = 300
+    return connection
+
+
+async def _is_direct(connection: Connection) -> bool:
+    """Tell whether no pooler stands in between: it would have made up the process id that it gave us."""
+    try:
+        row = await (await connection.execute("select pg_backend_pid()")).fetchone()
+    except BaseException:
+        await connection.close()
+        raise
+    return row is not None and row[0] == connection.info.backend_pid
+
+
+def adapt(context: AdaptContext) -> None:
+    """Teach a connection, or one cursor, to take and give JSON as text."""
+    context.adapters.register_dumper(JsonText, _JsonDumper)
+    for kind in ("json", "jsonb"):
+        context.adapters.register_loader(kind, _BytesLoader)
+
+
+def is_lost(connection: Connection) -> bool:
+    """Tell whether a connection is of no more use."""
+    return connection.closed or connection.broken
+
+
+def is_storable(text: str) -> bool:
+    """Tell whether Postgres can hold ``text``: if not, no row has it."""
+    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+# Classes of errors that come from the values of a statement: it fails each time, whatever the server does.
+_OF_VALUES = ("22", "23", "54", "XX")
+
+
+def is_of_values(error: psycopg.Error) -> bool:
+    """Tell whether Postgres refuses the values of a statement, rather than being unable to act just now."""
+    return (
+        isinstance(error, (psycopg.DataError, psycopg.IntegrityError)) or (error.sqlstate or "")[:2] in _OF_VALUES
+    )
+
+
+def is_lock_timeout(error: psycopg.Error) -> bool:
+    """Tell whether somebody else held a row for too long."""
+    return isinstance(error, errors.LockNotAvailable)
+
+
+def is_in_the_way(error: psycopg.Error) -> bool:
+    """Tell whether another transaction was in the way: the same may well succeed a moment later."""
+    return is_lock_timeout(error) or (error.sqlstate or "").startswith("40")
+
+
+def default_url() -> str | None:
+    """Return the url of the environment, if there is one."""
+    return os.environ.get("CONTINUUM_DATABASE_URL") or None

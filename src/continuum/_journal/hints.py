@@ -1,0 +1,137 @@
+"""What is said after a commit: who has mail, what is due, who has ended.
+
+The rule: nothing here is needed for a run to go on, only for it to go on soon. What is lost is found by the
+polls and by the sweep. Said at once the first time, then at most every ``PAUSE_S``, with everything gathered
+meanwhile in one small statement that commits without waiting for the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
+
+import psycopg
+
+from continuum._journal.connections import one_line
+from continuum._journal.hooks import Hooks
+from continuum._journal.lane import Backoff, Lane, OutcomeUnknown
+from continuum._journal.statements import statement
+
+logger = logging.getLogger("continuum.journal")
+PAUSE_S = 0.01
+AGAIN_S = 0.2
+LAST_S = 1.0  # that closing waits for the last hints
+LARGEST_PAYLOAD = 7000  # Postgres refuses 8,000 bytes
+MOST_KEPT = 100_000  # of each kind, while there is no database: the sweep finds the rest
+CHANNELS = {
+    "wake": "{schema}_run_wake",  # run ids that have mail
+    "mail": "{schema}_mail",  # run ids that have mail and that nobody could arm yet: whoever hears it does
+    "ready": "{schema}_run_ready",  # definitions, "name:version", with runs that are due
+    "ended": "{schema}_run_ended",  # run ids; "id/" for all below it
+    "fenced": "{schema}_fenced",  # workers that lost leases
+    "tasks": "{schema}_tasks",  # queues with tasks that are due
+}
+
+
+class Hints:
+    """Gathers hints and sends them; arms runs that have mail and no worker (POKE)."""
+
+    def __init__(self, lane: Lane, schema: str, hooks: Hooks) -> None:
+        self._lane = lane
+        self._hooks = hooks
+        self._poke = statement("poke", schema)
+        self._channels = {kind: name.replace("{schema}", schema) for kind, name in CHANNELS.items()}
+        self._runs: dict[str, None] = {}
+        self._said: dict[str, dict[str, None]] = {kind: {} for kind in CHANNELS}
+        self._some = asyncio.Event()
+
+    def mail(self, near: Iterable[str], far: Collection[str]) -> None:
+        """Note runs that have mail: ``near`` with this worker, ``far`` with another or with none."""
+        self._runs.update(dict.fromkeys(near))
+        self._runs.update(dict.fromkeys(far))
+        self.say("wake", far)
+        self._some.set()
+
+    def arm(self, run_ids: Iterable[str]) -> None:
+        """Note runs that may have mail and nobody to read it, such as those that just gave up their lease."""
+        self._runs.update(dict.fromkeys(run_ids))
+        self._some.set()
+
+    def say(self, kind: str, names: Iterable[str]) -> None:
+        """Note something to be told on the channel of ``kind``."""
+        said = self._said[kind]
+        if len(said) < MOST_KEPT:
+            said.update(dict.fromkeys(names))
+        if said:
+            self._some.set()
+
+    async def run(self) -> None:
+        """Send what is noted until cancelled."""
+        backoff = Backoff()
+        while True:
+            await self._some.wait()
+            if await self._send():
+                backoff.reset()
+                await asyncio.sleep(PAUSE_S)
+            else:
+                await backoff.pause()
+
+    async def last(self) -> None:
+        """Send what is still noted when the journal closes: a signal that nobody armed waits for the sweep."""
+        if self._some.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_S):
+                    await self._send()
+
+    async def _send(self) -> bool:
+        self._some.clear()
+        await self._hooks.reach("poke.begin")
+        runs, self._runs = list(self._runs), {}
+        said = {kind: list(names) for kind, names in self._said.items() if names}
+        self._said = {kind: {} for kind in CHANNELS}
+        pairs = [(self._channels[kind], part) for kind, names in said.items() for part in payloads(names)]
+        values = {
+            "run_ids": runs,
+            "channels": [channel for channel, _ in pairs],
+            "payloads": [payload for _, payload in pairs],
+            "ready_channel": self._channels["ready"],
+        }
+        try:
+            rows = await self._lane.rows(self._poke, values)
+        except (OutcomeUnknown, psycopg.Error, asyncio.CancelledError) as error:
+            self._keep(runs)
+            for kind, names in said.items():
+                self.say(kind, names)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            logger.info("hints not sent: %s; trying again", one_line(error))
+            return False
+        await self._hooks.reach("poke.committed")
+        if again := rows[0][0]:  # somebody holds their rows: perhaps a transaction that will be rolled back
+            asyncio.get_running_loop().call_later(AGAIN_S, self._keep, again)
+        return True
+
+    def _keep(self, runs: Iterable[str]) -> None:
+        if len(self._runs) < MOST_KEPT:
+            self._runs.update(dict.fromkeys(runs))
+        if self._runs:
+            self._some.set()
+
+
+def payloads(names: Iterable[str]) -> Iterator[str]:
+    """Yield ``names`` joined by newlines into texts that NOTIFY takes. Polls find what is too long for it."""
+    part: list[str] = []
+    size = 0
+    for name in names:
+        weight = len(name.encode()) + 1
+        if weight > LARGEST_PAYLOAD:
+            continue
+        if part and size + weight > LARGEST_PAYLOAD:
+            yield "\n".join(part)
+            part, size = [], 0
+        part.append(name)
+        size += weight
+    if part:
+        yield "\n".join(part)

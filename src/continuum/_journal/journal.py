@@ -1,0 +1,355 @@
+"""The journal on Postgres: the engine's protocol, put together from its parts.
+
+The rule: this file decides nothing. Every write goes through one statement of ``sql``; runs are written by the
+flusher alone, all else by statements that only insert, only lease, or only cancel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from continuum._core.effects import Message
+from continuum._core.failure import encode_failure
+from continuum._core.jsontext import dump
+from continuum._journal.batch import array
+from continuum._journal.commit import (
+    Announcement,
+    Beat,
+    Cancelled,
+    Claimed,
+    ClaimedTask,
+    Commit,
+    End,
+    Lease,
+    NewRoot,
+    Outcome,
+    Swept,
+    TakenOver,
+)
+from continuum._journal.connections import JsonText, check_url, connect, is_storable
+from continuum._journal.ends import Ends
+from continuum._journal.flusher import Flusher
+from continuum._journal.hints import Hints
+from continuum._journal.hooks import INERT, Hooks
+from continuum._journal.lane import Lane, Lanes, OutcomeUnknown
+from continuum._journal.large import LargeWriter
+from continuum._journal.listener import Listener
+from continuum._journal.migrate import migrate, verify
+from continuum._journal.protocol import Hint
+from continuum._journal.reader import Reader
+from continuum._journal.render import message_row
+from continuum._journal.rows import claimed_row, end_row, root_row
+from continuum._journal.statements import check_schema, statement
+from continuum._journal.tasks import Tasks
+from continuum._journal.views import Views
+from continuum.errors import DatabaseUnreachable, Failure, RunNotFound
+
+MOST_DEATHS = 3  # of workers that had named the run: then it is parked
+TAKE_OVER_AT_ONCE = 1_000
+_POISON = Failure(
+    "PoisonRun", f"{MOST_DEATHS} workers died while they tried this run alone; resume it after a fix"
+)
+
+
+def _sendable(messages: Sequence[Message]) -> JsonText:
+    return array(message_row(message) for message in messages if is_storable(message.run_id))
+
+
+def _nobody(kind: str, names: Collection[str]) -> None:
+    """Take a hint that nobody asked for."""
+
+
+class PostgresJournal:
+    """See ``protocol.Journal``. Use it inside ``open()``, or run ``run()`` as a service."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        schema: str = "continuum",
+        listen_url: str | None = None,
+        prepared: bool | None = None,
+        connections: int = 4,
+        hooks: Hooks = INERT,
+    ) -> None:
+        self.url = check_url(url)
+        self.schema = check_schema(schema)
+        self.worker_id: str | None = None
+        self.on_hint: Hint = _nobody
+        self._hooks = hooks
+        self._lanes = Lanes(url, name="journal", prepared=prepared, size=connections)
+        self._hint_lane = Lane(url, name="hints", prepared=prepared)
+        self._control = Lane(url, name="heartbeat", prepared=prepared)
+        self._flush_lane = Lane(url, name="flush", prepared=prepared)
+        self._large_lane = Lane(url, name="large", prepared=prepared, answer_s=600)
+        self._hints = Hints(self._hint_lane, schema, hooks)
+        self._large = LargeWriter(self._large_lane, self._hints, schema=schema, hooks=hooks)
+        self._flusher = Flusher(self._flush_lane, self._hints, self._large, schema=schema, hooks=hooks)
+        self._listener = Listener(check_url(listen_url or url), self._hint_lane, schema, self._heard)
+        self._ends = Ends(self._ends_of, lambda: self._listener.hears)
+        self._reader = Reader(self._lanes, schema)
+        self._tasks = Tasks(self._lanes, self._hints, schema)
+        self._beat_epoch = -1
+        self.views = Views(self._lanes, schema)
+        self.submit = self._flusher.submit
+        self.room = self._flusher.room
+        self.load = self._reader.load
+        self.mail = self._reader.mail
+        self.arm = self._hints.arm
+
+    @property
+    def hears(self) -> bool:
+        """Whether notifications come through. If not, poll more often."""
+        return self._listener.hears
+
+    # --- life
+
+    @asynccontextmanager
+    async def open(self, *, migrating: bool = True) -> AsyncGenerator[PostgresJournal, None]:
+        """Check the schema, or bring it up to date, and run the journal's services meanwhile."""
+        await self.prepare(migrating=migrating)
+        raised: Exception | None = None
+        async with asyncio.TaskGroup() as services:
+            running = services.create_task(self.run())
+            try:
+                yield self
+            except Exception as error:  # noqa: BLE001 - raised below as it is, not in a group
+                raised = error
+            finally:
+                running.cancel()
+        if raised is not None:
+            raise raised
+
+    async def prepare(self, *, migrating: bool = True) -> None:
+        """Bring the schema up to date, or only verify it. Raises ``SchemaMismatch``, ``DatabaseUnreachable``."""
+        if migrating:
+            await migrate(self.url, schema=self.schema)
+            return
+        connection = await connect(self.url, name="verify", prepared=False)
+        try:
+            await verify(connection, self.schema)
+        finally:
+            await connection.close()
+
+    async def run(self) -> None:
+        """Run the journal's services until cancelled; then close every connection."""
+        try:
+            async with asyncio.TaskGroup() as services:
+                for service in (self._flusher, self._large, self._hints, self._listener, self._ends):
+                    services.create_task(service.run())
+        finally:
+            self._flusher.close()
+            self._ends.close()
+            await self._hints.last()
+            for lane in (self._flush_lane, self._large_lane, self._hint_lane, self._control, self._lanes):
+                await lane.close()
+
+    # --- runs
+
+    async def start(self, runs: Sequence[NewRoot]) -> set[str]:
+        """Insert root runs; return the ids inserted now."""
+        rows = await self._write("start", runs=array(root_row(run) for run in runs))
+        started = {row[0] for row in rows}
+        self._hints.say("ready", {f"{run.workflow}:{run.version}" for run in runs if run.run_id in started})
+        return started
+
+    async def claim(self, definitions: Sequence[tuple[str, int]], limit: int) -> list[Claimed]:
+        """Lease due runs to this worker."""
+        await self._hooks.reach("claim.begin")
+        rows = await self._write(
+            "claim",
+            worker=self.worker_id,
+            workflows=[name for name, _ in definitions],
+            versions=[version for _, version in definitions],
+            limit=limit,
+        )
+        await self._hooks.reach("claim.committed")
+        return [claimed_row(row) for row in rows]
+
+    async def commit(self, *commits: Commit) -> tuple[Outcome, ...]:
+        """Wait for room, write, and return the outcomes."""
+        await self.room()
+        return await self.submit(*commits)
+
+    async def send(self, messages: Sequence[Message]) -> dict[str, str | None]:
+        """Put messages into inboxes; return who got nothing, with its state, or None if there is no such run."""
+        rows = await self._write("send", messages=_sendable(messages))
+        missed: dict[str, str | None] = {message.run_id: None for message in messages}
+        for run_id, state, live in rows:
+            if live:
+                del missed[run_id]
+            else:
+                missed[run_id] = state
+        self._hints.mail((), {run_id for run_id, _, live in rows if live})
+        return missed
+
+    async def cancel(self, run_id: str, reason: str) -> Cancelled:
+        """End a run and everything below it. Raises ``RunNotFound``."""
+        try:
+            done = await self._large.cancel(run_id, reason)
+        except OutcomeUnknown as error:
+            raise DatabaseUnreachable(f"whether run {run_id!r} was cancelled is not known: {error}") from error
+        if done is None:
+            raise RunNotFound(run_id)
+        return done
+
+    async def resume(self, run_id: str) -> bool:
+        """Make a parked run claimable again."""
+        rows = await self._write("resume", run_id=run_id)
+        self._hints.say("ready", [f"{row[1]}:{row[2]}" for row in rows])
+        return bool(rows)
+
+    async def residents_with_mail(self) -> list[str]:
+        """Return the runs held by this worker that have mail."""
+        rows = await self._lanes.read(statement("residents_with_mail", self.schema), {"worker": self.worker_id})
+        return [row[0] for row in rows]
+
+    # --- leases
+
+    async def release(self, leases: Sequence[Lease]) -> set[str]:
+        """Give up leases that are still held."""
+        rows = await self._write("release", **self._held(leases))
+        self._hints.say("ready", {f"{row[1]}:{row[2]}" for row in rows})
+        return {row[0] for row in rows}
+
+    async def reclaim(self, leases: Sequence[Lease]) -> list[Claimed]:
+        """Take own leases anew under higher tokens."""
+        return [claimed_row(row) for row in await self._write("reclaim", **self._held(leases))]
+
+    async def leases(self) -> list[Lease]:
+        """Return all leases of this worker."""
+        rows = await self._lanes.read(statement("leases", self.schema), {"worker": self.worker_id})
+        return [Lease(*row) for row in rows]
+
+    async def register(self, worker_id: str, lease_s: float, info: Mapping[str, object]) -> None:
+        """Announce this process as a worker."""
+        values = {"worker": worker_id, "lease_s": lease_s, "info": JsonText(dump(dict(info)))}
+        await self._lanes.write(statement("register", self.schema), values)
+        self.worker_id = self._flusher.worker = worker_id
+
+    async def beat(self, suspect_run_id: str | None = None) -> Beat:
+        """Prolong all leases of this worker."""
+        await self._control.now()  # a new connection is a new epoch, and the beat says so
+        epoch = self._control.epoch
+        values = {"worker": self.worker_id, "suspect": suspect_run_id, "reconnected": epoch != self._beat_epoch}
+        try:
+            rows = await self._control.rows_now(statement("beat", self.schema), values)
+        except OutcomeUnknown as error:
+            raise DatabaseUnreachable(f"a heartbeat got no answer: {error}") from error
+        self._beat_epoch = epoch
+        return Beat(*rows[0])
+
+    async def deregister(self) -> None:
+        """Take this worker's announcement back."""
+        await self._write("deregister", worker=self.worker_id)
+
+    async def take_over(self) -> TakenOver:
+        """Declare silent workers dead and release their runs."""
+        dead = await self._write("declare_dead", worker=self.worker_id)
+        self._hints.say("fenced", [row[0] for row in dead])
+        released, parked = 0, []
+        while True:
+            rows = await self._write(
+                "take_over",
+                limit=TAKE_OVER_AT_ONCE,
+                charges=MOST_DEATHS,
+                error=JsonText(encode_failure(_POISON)),
+            )
+            count, some, ready = rows[0]
+            self._hints.say("ready", ready)
+            released += count
+            parked += some
+            if count < TAKE_OVER_AT_ONCE:
+                return TakenOver(released, tuple(parked), tuple(row[0] for row in dead))
+
+    async def sweep(self, *, every_s: float = 30, budget: int = 1000) -> Swept | None:
+        """Do one part of the slow sweep, unless it was done lately."""
+        taken = await self._write("take_chore", name="sweep", every=every_s)
+        if not taken:
+            return None
+        rows = await self._write("sweep", cursor=taken[0][0], budget=budget)
+        armed, dropped, cursor, walked, ready = rows[0]
+        finished = walked < budget
+        await self._write("keep_cursor", name="sweep", cursor="" if finished else cursor)
+        self._hints.say("ready", ready)
+        if finished:
+            await self._write("forget_workers")
+        return Swept(armed, dropped, finished)
+
+    # --- definitions, ends
+
+    async def announce(self, definitions: Sequence[Announcement]) -> None:
+        """Write down which definitions this worker has."""
+        rows = [
+            b'{"kind":"%b","name":%b,"version":%d,"schemas":%b}'
+            % (found.kind.encode(), dump(found.name), found.version, found.schemas or b"null")
+            for found in definitions
+        ]
+        await self._write("announce", worker=self.worker_id, definitions=array(rows))
+
+    async def definitions(self) -> dict[Announcement, int]:
+        """Return every definition ever announced, and how many live workers have it."""
+        rows = await self._lanes.read(statement("definitions", self.schema), {})
+        return {Announcement(*row[:4]): row[4] for row in rows}
+
+    async def ends(self, run_ids: Collection[str]) -> dict[str, End]:
+        """Return how those of the runs ended that have."""
+        return {run_id: end for run_id, end in (await self._ends_of(run_ids)).items() if end is not None}
+
+    async def wait(self, run_id: str) -> End:
+        """Wait until a run ends. Raises ``RunNotFound``."""
+        return await self._ends.wait(run_id)
+
+    # --- tasks
+
+    async def claim_tasks(self, queue: str, limit: int, lease_s: float) -> list[ClaimedTask]:
+        """Begin attempts of due tasks of a queue."""
+        return await self._tasks.claim(self._me(), queue, limit, lease_s)
+
+    async def renew_tasks(self, beats: Sequence[tuple[ClaimedTask, bytes | None]], lease_s: float) -> set[int]:
+        """Prolong attempts, with what they report."""
+        return await self._tasks.renew(self._me(), beats, lease_s)
+
+    async def report_tasks(self, outcomes: Sequence[tuple[ClaimedTask, Message]]) -> set[int]:
+        """End attempts with their outcomes."""
+        return await self._tasks.report(self._me(), outcomes)
+
+    async def retry_tasks(self, retries: Sequence[tuple[ClaimedTask, float]]) -> set[int]:
+        """Put failed attempts back."""
+        return await self._tasks.retry(self._me(), retries)
+
+    async def requeue_tasks(self, limit: int = 100) -> int:
+        """End attempts whose lease has passed."""
+        return await self._tasks.requeue(limit)
+
+    # --- parts
+
+    def _me(self) -> str:
+        return self.worker_id or ""
+
+    def _held(self, leases: Sequence[Lease]) -> dict[str, Any]:
+        return {
+            "worker": self.worker_id,
+            "run_ids": [lease.run_id for lease in leases],
+            "tokens": [lease.token for lease in leases],
+        }
+
+    async def _write(self, file: str, /, **values: Any) -> list[tuple[Any, ...]]:
+        return await self._lanes.write(statement(file, self.schema), values)
+
+    async def _ends_of(self, run_ids: Collection[str]) -> dict[str, End | None]:
+        rows = await self._lanes.read(
+            statement("ends", self.schema), {"run_ids": list(filter(is_storable, run_ids))}
+        )
+        return {row[0]: end_row(*row[1:]) for row in rows}
+
+    def _heard(self, kind: str, names: Collection[str]) -> None:
+        if kind in ("ended", "gap"):
+            self._ends.look(names)
+        if kind == "mail":
+            self._hints.arm(names)
+            kind = "wake"
+        self.on_hint(kind, names)

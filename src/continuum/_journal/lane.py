@@ -1,0 +1,193 @@
+"""A connection for one purpose that is made anew whenever it breaks.
+
+The rule: statements of a lane go one after the other. A statement whose connection broke before its answer came
+raises ``OutcomeUnknown``: it may have happened, so nobody here sends it twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+
+from continuum._journal.connections import Connection, connect, is_lost, is_of_values, one_line, shown
+from continuum._journal.statements import Statement
+from continuum.errors import DatabaseUnreachable
+
+logger = logging.getLogger("continuum.journal")
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 2.0
+TRUSTED_S = 1.0  # so long after an answer a connection is taken to be good: a restart breaks every idle one
+
+
+class OutcomeUnknown(Exception):
+    """The connection broke between a statement and its answer."""
+
+
+class Backoff:
+    """Pauses that grow from 0.05 to 2 seconds, each spread by ± 20 %."""
+
+    def __init__(self) -> None:
+        self._next_s = FIRST_PAUSE_S
+
+    async def pause(self) -> None:
+        """Wait a little longer than the last time."""
+        seconds, self._next_s = self._next_s, min(self._next_s * 2, LONGEST_PAUSE_S)
+        await asyncio.sleep(seconds * random.uniform(0.8, 1.2))
+
+    def reset(self) -> None:
+        """Begin with short pauses again."""
+        self._next_s = FIRST_PAUSE_S
+
+
+class Lane:
+    """One connection, made on first use. ``epoch`` counts the connections made."""
+
+    def __init__(self, url: str, *, name: str, prepared: bool | None = None, answer_s: float = 60.0) -> None:
+        self.url = url
+        self.name = name
+        self.prepared = prepared
+        self.answer_s = answer_s
+        self.epoch = 0
+        self._connection: Connection | None = None
+        self._lock = asyncio.Lock()
+        self._used_at = 0.0
+        self._closed = False
+
+    async def ready(self) -> Connection:
+        """Return the connection, trying until there is one."""
+        backoff, told = Backoff(), False
+        while True:
+            try:
+                return await self.now()
+            except DatabaseUnreachable as error:
+                if self._closed:
+                    raise
+                if not told:
+                    logger.warning("%s; trying again", error)
+                told = True
+            await backoff.pause()
+
+    async def rows(self, statement: Statement, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+        """Run one statement and return its rows; waits for a connection as long as it takes.
+
+        Raises ``OutcomeUnknown``, or the error that Postgres answered with: then nothing happened.
+        """
+        async with self._lock:
+            return await self.answered(await self.ready(), statement.text, statement.arguments(values))
+
+    async def rows_now(self, statement: Statement, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+        """Run one statement, or raise ``DatabaseUnreachable`` at once if Postgres is away or refuses to act.
+
+        Raises ``OutcomeUnknown``, or the error that Postgres has with the statement's values.
+        """
+        async with self._lock:
+            connection = await self.now()
+            try:
+                return await self.answered(connection, statement.text, statement.arguments(values))
+            except psycopg.Error as error:
+                if is_of_values(error):
+                    raise
+                raise DatabaseUnreachable(f"Postgres at {shown(self.url)} refuses: {one_line(error)}") from error
+
+    async def ping(self) -> None:
+        """Try a connection that was idle for a while; the next statement gets a new one if it does not answer."""
+        async with self._lock:
+            idle_s = asyncio.get_running_loop().time() - self._used_at
+            if self._connection is not None and idle_s > TRUSTED_S:
+                with suppress(OutcomeUnknown):
+                    await self.answered(self._connection, b"select 1")
+
+    async def answered(
+        self, connection: Connection, text: bytes, arguments: Sequence[Any] = ()
+    ) -> list[tuple[Any, ...]]:
+        """Run ``text`` on a connection of this lane. Raises as ``rows`` does."""
+        try:
+            async with asyncio.timeout(self.answer_s):
+                cursor = await connection.execute(text, arguments)
+                rows = await cursor.fetchall() if cursor.description is not None else []
+                self._used_at = asyncio.get_running_loop().time()
+                return rows
+        except TimeoutError:
+            await self.drop(connection)
+            raise OutcomeUnknown(f"no answer within {self.answer_s:g} seconds") from None
+        except asyncio.CancelledError:
+            await self.drop(connection)  # what it was doing is not known any more
+            raise
+        except psycopg.Error as error:
+            if not is_lost(connection):
+                raise
+            await self.drop(connection)
+            raise OutcomeUnknown(one_line(error)) from error
+
+    async def drop(self, connection: Connection) -> None:
+        """Close ``connection``; the next statement gets another one."""
+        if self._connection is connection:
+            self._connection = None
+        with suppress(psycopg.Error, OSError):
+            await connection.close()
+
+    async def close(self) -> None:
+        """Close the connection, if there is one, and make no other."""
+        self._closed = True
+        if self._connection is not None:
+            await self.drop(self._connection)
+
+    async def now(self) -> Connection:
+        """Return the connection, or raise ``DatabaseUnreachable`` if there is none to be had now."""
+        connection = self._connection
+        if connection is None or is_lost(connection):
+            if not self._closed:
+                connection = self._connection = await connect(self.url, name=self.name, prepared=self.prepared)
+                self.epoch += 1
+            if connection is None or self._closed:
+                await self.close()
+                raise DatabaseUnreachable("the journal is closed; open another one")
+        return connection
+
+
+class Lanes:
+    """Up to ``size`` lanes for statements that need not wait for each other."""
+
+    def __init__(self, url: str, *, name: str, prepared: bool | None = None, size: int = 4) -> None:
+        self._idle = [Lane(url, name=name, prepared=prepared) for _ in range(size)]
+        self._all = tuple(self._idle)
+        self._free = asyncio.Semaphore(size)
+
+    async def read(self, statement: Statement, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+        """Run a statement that may as well run twice. Raises ``DatabaseUnreachable``."""
+        for _ in self._all:  # after a restart of Postgres each idle connection breaks once
+            with suppress(OutcomeUnknown):
+                return await self._once(statement, values)
+        return await self.write(statement, values)
+
+    async def write(self, statement: Statement, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+        """Run a statement once. Raises ``DatabaseUnreachable``, also when it may have happened all the same."""
+        try:
+            return await self._once(statement, values, ping=True)
+        except OutcomeUnknown as error:
+            raise DatabaseUnreachable(
+                f"the connection broke before Postgres answered, so the write may have happened or not: {error}"
+            ) from error
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for lane in self._all:
+            await lane.close()
+
+    async def _once(
+        self, statement: Statement, values: dict[str, Any], ping: bool = False
+    ) -> list[tuple[Any, ...]]:
+        async with self._free:
+            lane = self._idle.pop()  # the one used last: its connection is the likeliest to be good
+            try:
+                if ping:
+                    await lane.ping()
+                return await lane.rows_now(statement, values)
+            finally:
+                self._idle.append(lane)

@@ -1,0 +1,106 @@
+"""Hears what other processes say after their commits.
+
+The rule: hearing is a gain in time, nothing else. Whenever something may have been missed, the listener says
+"gap" and the polls find it. A pooler that swallows notifications is found out by a probe and reported once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Collection
+from contextlib import suppress
+
+import psycopg
+
+from continuum._journal.connections import Connection, connect, one_line
+from continuum._journal.hints import CHANNELS
+from continuum._journal.lane import Backoff, Lane, OutcomeUnknown
+from continuum._journal.statements import Statement
+from continuum.errors import DatabaseUnreachable
+
+logger = logging.getLogger("continuum.journal")
+PROBE_S = 60.0  # between probes
+ANSWER_S = 3.0
+_NOTIFY = Statement(b"select pg_notify($1, $2)", ("channel", "payload"))
+
+
+class Listener:
+    """One connection that listens. ``hears`` tells whether the last probe came through."""
+
+    def __init__(self, url: str, speak: Lane, schema: str, tell: Callable[[str, Collection[str]], None]) -> None:
+        self.hears = False
+        self._url = url
+        self._speak = speak
+        self._tell = tell
+        self._kinds = {name.replace("{schema}", schema): kind for kind, name in CHANNELS.items()}
+        self._probe = f"{schema}_probe"
+        self._nonce = ""
+        self._heard = asyncio.Event()
+        self._listening = False
+        self._anew = asyncio.Event()
+        self._reported = False
+
+    async def run(self) -> None:
+        """Listen until cancelled; after a break, listen again."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._probe_now_and_then())
+            await self._listen_again_and_again()
+
+    async def _listen_again_and_again(self) -> None:
+        backoff = Backoff()
+        while True:
+            try:
+                connection = await connect(self._url, name="listen", prepared=False)
+                try:
+                    backoff.reset()
+                    await self._listen(connection)
+                finally:
+                    await connection.close()
+            except (DatabaseUnreachable, psycopg.Error) as error:
+                logger.info("not listening: %s; trying again", one_line(error))
+            self.hears = self._listening = False
+            await backoff.pause()
+
+    async def _listen(self, connection: Connection) -> None:
+        for channel in (*self._kinds, self._probe):
+            await connection.execute(f"listen {channel}".encode())
+        self._tell("gap", ())
+        self._listening = True
+        self._anew.set()
+        async for notify in connection.notifies():
+            if notify.channel == self._probe:
+                if notify.payload == self._nonce:
+                    self._heard.set()
+            elif kind := self._kinds.get(notify.channel):
+                self._tell(kind, notify.payload.split("\n"))
+
+    async def _probe_now_and_then(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PROBE_S):
+                    await self._anew.wait()
+            self._anew.clear()
+            if self._listening:
+                await self._probe_once()
+
+    async def _probe_once(self) -> None:
+        """Speak on another connection and see whether it is heard: on the same one it would always be."""
+        self._nonce = secrets.token_hex(8)
+        self._heard.clear()
+        try:
+            await self._speak.rows(_NOTIFY, {"channel": self._probe, "payload": self._nonce})
+            async with asyncio.timeout(ANSWER_S):
+                await self._heard.wait()
+            self.hears = self._listening
+        except TimeoutError:
+            self.hears = False
+            if self._listening and not self._reported:
+                self._reported = True
+                logger.warning(
+                    "notifications do not come through, so everything is polled more often: LISTEN needs a direct "
+                    "connection; with a pooler in between, set CONTINUUM_LISTEN_URL to one without"
+                )
+        except (OutcomeUnknown, psycopg.Error) as error:
+            logger.info("probe not sent: %s", one_line(error))

@@ -1,0 +1,82 @@
+"""Reading what a run needs for its replay: entries, mail, and results too large to be kept twice.
+
+The rule: rows that no release could have written are a ``problem`` of their run, told as text, and of no other
+run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from continuum._core.entries import Entry
+from continuum._journal.commit import Claimed, Loaded, Mail
+from continuum._journal.lane import Lanes
+from continuum._journal.statements import statement
+
+MOST_MAIL = 1_000  # messages of one run read at once; the rest come after these are consumed
+
+
+class Reader:
+    """Reads journals and inboxes; changes nothing."""
+
+    def __init__(self, lanes: Lanes, schema: str) -> None:
+        self._lanes = lanes
+        self._schema = schema
+
+    async def load(self, claimed: Sequence[Claimed]) -> list[Loaded]:
+        """Return entries and mail of runs that the caller holds, in the order given."""
+        ids = [run.run_id for run in claimed]
+        rows = await self._lanes.read(
+            statement("load_events", self._schema),
+            {"run_ids": ids, "generations": [run.generation for run in claimed]},
+        )
+        results = await self._results(rows, key_at=4)
+        journals: dict[str, list[tuple[Any, ...]]] = {}
+        for row in rows:
+            journals.setdefault(row[0], []).append(row)
+        mail = await self.mail(ids)
+        return [_loaded(run, journals.get(run.run_id, []), results, mail.get(run.run_id, ())) for run in claimed]
+
+    async def mail(self, run_ids: Collection[str]) -> dict[str, tuple[Mail, ...]]:
+        """Return the mail of runs that have some, in the order in which it came."""
+        rows = await self._lanes.read(
+            statement("load_inbox", self._schema), {"run_ids": list(run_ids), "limit": MOST_MAIL}
+        )
+        results = await self._results(rows, key_at=3)
+        found: dict[str, list[Mail]] = {}
+        for run_id, number, kind, key, payload in rows:
+            text = _payload(run_id, key, payload, results)
+            found.setdefault(run_id, []).append(Mail(number, kind, key, text))
+        return {run_id: tuple(messages) for run_id, messages in found.items()}
+
+    async def _results(self, rows: Iterable[tuple[Any, ...]], key_at: int) -> dict[str, bytes]:
+        wanted = [f"{row[0]}/{row[key_at]}" for row in rows if row[-1] is None]
+        if not wanted:
+            return {}
+        found = await self._lanes.read(statement("child_results", self._schema), {"run_ids": wanted})
+        return {run_id: b"null" if result is None else result for run_id, result in found}
+
+
+def _payload(run_id: str, key: str, payload: bytes | None, results: dict[str, bytes]) -> bytes:
+    if payload is not None:
+        return payload
+    result = results.get(f"{run_id}/{key}")
+    return b"{}" if result is None else b'{"result":%b}' % result
+
+
+def _loaded(
+    run: Claimed, rows: list[tuple[Any, ...]], results: dict[str, bytes], mail: tuple[Mail, ...]
+) -> Loaded:
+    first = 0 if run.generation > 1 else 1
+    entries: list[Entry] = []
+    problem: str | None = None
+    for expected, (run_id, seq, at_us, kind, key, payload) in enumerate(rows, first):
+        if seq != expected:
+            problem = problem or f"entry {expected} of generation {run.generation} is missing, the next is {seq}"
+        entries.append(Entry(kind, key, at_us, _payload(run_id, key, payload, results)))
+    if run.generation > 1 and not rows:
+        problem = f"generation {run.generation} has no entries, not even its start"
+    elif run.generation > 1 and entries[0].type != "run_started":
+        problem = problem or f"generation {run.generation} begins with {entries[0].type!r}, not with its start"
+    return Loaded(run.run_id, tuple(entries), mail, problem)

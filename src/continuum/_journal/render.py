@@ -1,0 +1,197 @@
+"""Commits as rows of JSON, ready to be put side by side into one statement's parameters.
+
+The rule: rendering happens once, when a commit is handed in, and not while the flusher waits. Values are already
+JSON and are not touched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import assert_never
+
+from continuum._core.effects import Message, NewRun
+from continuum._core.entries import Entry
+from continuum._core.jsontext import dump
+from continuum._journal.commit import (
+    Cancel,
+    Commit,
+    Complete,
+    Continue,
+    Fail,
+    Keep,
+    NewTask,
+    Park,
+    Passivate,
+    Status,
+)
+from continuum.policies import Duration, Retry
+
+# A child's result beyond this size is not copied into messages and entries: they refer to the child's row.
+LARGEST_COPY = 1_000_000
+# 9999-12-30, so that no time zone reads it as the year 10000: what is due later than that is never due.
+LAST_US = 253_402_128_000_000_000
+TABLES = ("entries", "messages", "children", "consumed", "tasks", "discarded")
+
+
+@dataclass(slots=True)
+class Rendered:
+    """A commit's rows for each table, and what they weigh. ``standing``: the run's own row changes."""
+
+    commit: Commit
+    own: bytes
+    standing: bool
+    rows: dict[str, list[bytes]] = field(default_factory=dict[str, list[bytes]])
+    count: int = 1
+    size: int = 0
+
+    def add(self, table: str, rows: list[bytes]) -> None:
+        """Add ``rows`` for ``table``."""
+        self.rows[table] = rows
+        self.count += len(rows)
+        self.size += sum(map(len, rows))
+
+
+def render(commit: Commit, group: int | None) -> Rendered:
+    """Return the rows of ``commit``; commits with one ``group`` number fall together."""
+    run = dump(commit.run_id)
+    own = b'{"r":%b,"tok":%d,"grp":%b' % (run, commit.token, b"null" if group is None else b"%d" % group)
+    status = _status(commit.status)
+    published = b"" if commit.published is None else b',"say":true,"pub":%b' % commit.published
+    rendered = Rendered(commit, own, bool(published) or commit.status.__class__ is not Keep)
+    rendered.own = b"%b%b%b}" % (own, status, published)
+    rendered.size = len(rendered.own)
+    if commit.entries:
+        rows = entry_rows(run, commit.generation, commit.seq, commit.entries)
+        if isinstance(commit.status, Continue):
+            rows += entry_rows(run, commit.generation + 1, 0, commit.status.entries)
+        rendered.add("entries", rows)
+    elif isinstance(commit.status, Continue):
+        rendered.add("entries", entry_rows(run, commit.generation + 1, 0, commit.status.entries))
+    if commit.messages:
+        rendered.add("messages", [_message(run, message) for message in commit.messages])
+    if commit.children:
+        claimed = commit.claimed
+        rendered.add("children", [_child(run, kid, at < claimed) for at, kid in enumerate(commit.children)])
+    if commit.consumed:
+        rendered.add("consumed", [b'{"r":%b,"id":%d}' % (run, number) for number in commit.consumed])
+    if commit.tasks:
+        rendered.add("tasks", [_task(run, commit.generation, task) for task in commit.tasks])
+    if commit.discarded:
+        rows = [b'{"r":%b,"g":%d,"k":%b}' % (run, commit.generation, dump(key)) for key in commit.discarded]
+        rendered.add("discarded", rows)
+    return rendered
+
+
+def held(rendered: Rendered, group: int) -> bytes:
+    """Return the run's own row without anything to change: it only locks, and judges the lease."""
+    commit = rendered.commit
+    return b'{"r":%b,"tok":%d,"grp":%d,"op":"n"}' % (dump(commit.run_id), commit.token, group)
+
+
+def entry_rows(run: bytes, generation: int, seq: int, entries: tuple[Entry, ...]) -> list[bytes]:
+    """Return rows of the journal; the first entry has number ``seq``."""
+    head = b'{"r":%b,"g":%d,"s":' % (run, generation)
+    return [
+        b'%b%d,"a":%d,"t":"%b","k":%b,"p":%b}'
+        % (head, number, entry.at_us, entry.type.encode(), dump(entry.key), copied(entry.type, entry.payload))
+        for number, entry in enumerate(entries, seq)
+    ]
+
+
+def copied(kind: str, payload: bytes) -> bytes:
+    """Return ``payload``, or null for a child's result that is too large to be kept twice."""
+    return b"null" if kind == "child_completed" and len(payload) > LARGEST_COPY else payload
+
+
+def message_row(message: Message) -> bytes:
+    """Return a message that no run sends."""
+    return b'{"to":%b,"t":"%b","k":%b,"p":%b}' % (
+        dump(message.run_id),
+        message.type.encode(),
+        dump(message.key),
+        message.payload,
+    )
+
+
+def _message(run: bytes, message: Message) -> bytes:
+    return b'{"r":%b,"to":%b,"t":"%b","k":%b,"p":%b}' % (
+        run,
+        dump(message.run_id),
+        message.type.encode(),
+        dump(message.key),
+        copied(message.type, message.payload),
+    )
+
+
+def _child(run: bytes, child: NewRun, mine: bool) -> bytes:
+    options = child.options
+    row = b'{"r":%b,"id":%b,"wf":%b,"v":%d,"d":%d,"mine":%b,"pri":%d,"close":"%b","inp":%b' % (
+        run,
+        dump(child.run_id),
+        dump(child.workflow),
+        child.version,
+        child.depth,
+        b"true" if mine else b"false",
+        min(max(options.priority or 0, 0), 1000),
+        options.on_parent_close.encode(),
+        child.input,
+    )
+    if options.attributes:
+        row += b',"attr":%b' % dump(dict(options.attributes))
+    if options.retry is not None:
+        row += b',"retry":%b' % retry_text(options.retry)
+    return row + b"}"
+
+
+def retry_text(retry: Retry) -> bytes:
+    """Return a retry policy as JSON, durations in seconds."""
+    return dump(
+        {
+            "max_attempts": retry.max_attempts,
+            "initial_s": _seconds(retry.initial),
+            "backoff": retry.backoff,
+            "max_interval_s": _seconds(retry.max_interval),
+            "jitter": retry.jitter,
+            "non_retryable": [kind for kind in retry.non_retryable if isinstance(kind, str)],
+        }
+    )
+
+
+def _seconds(duration: Duration) -> float:
+    return duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
+
+
+def _task(run: bytes, generation: int, task: NewTask) -> bytes:
+    return b'{"r":%b,"g":%d,"k":%b,"q":%b,"n":%b,"max":%d,"pri":%d,"opt":%b,"p":%b}' % (
+        run,
+        generation,
+        dump(task.key),
+        dump(task.queue),
+        dump(task.name),
+        task.max_attempts,
+        task.priority,
+        task.options or b"null",
+        task.input,
+    )
+
+
+def _status(status: Status) -> bytes:
+    match status:
+        case Keep():
+            return b',"op":"n"'
+        case Passivate(wakeup_us, waiting_for):
+            at = b"null" if wakeup_us is None else b"%d" % min(max(wakeup_us, 0), LAST_US)
+            return b',"op":"p","at":%b,"wf":%b' % (at, dump(waiting_for))
+        case Complete(result):
+            return b',"op":"t","st":"completed","res":%b' % result
+        case Fail(error):
+            return b',"op":"t","st":"failed","err":%b' % error
+        case Cancel(error):
+            return b',"op":"t","st":"cancelled","err":%b' % error
+        case Continue(version, _):
+            return b',"op":"c","v":%d' % version
+        case Park(error):
+            return b',"op":"d","err":%b' % error
+        case _:
+            assert_never(status)

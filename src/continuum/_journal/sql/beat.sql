@@ -1,0 +1,10 @@
+-- A worker's sign of life, in its own row alone; no row comes back if it was declared dead. After a gap longer than the
+-- lease, or a new connection, it counts as newly connected: it must watch for a lease time before it may take over.
+with quick as materialized (select set_config('synchronous_commit', 'off', true)),
+b as (
+  update {schema}.workers w set beat_at = now(), suspect_run_id = :suspect,
+    connected_at = case when :reconnected or w.beat_at < now() - w.lease_s * interval '1 second' then now()
+                        else w.connected_at end
+  from quick where w.worker_id = :worker and w.dead_at is null returning 1)
+select exists (select 1 from b) as alive, (extract(epoch from clock_timestamp()) * 1000000)::bigint as now_us,
+  (select count(*) from {schema}.workers where dead_at is null and beat_at > now() - lease_s * interval '1 second')

@@ -1,0 +1,17 @@
+-- Leases due runs of the given definitions to a worker that is alive.
+--
+-- Locks what it takes and skips what others hold. One index walk for each definition: "in (…) order by" cannot follow
+-- the index and took ten times as long beside 100,000 ready runs. The inbox is read by a later statement, else a
+-- message that commits meanwhile would be seen by nobody.
+update {schema}.runs r set lease_owner = :worker, lease_token = r.lease_token + 1, state = 'running',
+  next_wakeup_at = null, started_at = coalesce(r.started_at, now())
+where r.run_id = any(array(
+  select x.run_id from unnest(:workflows::text[], :versions::int[]) d(w, v) cross join lateral (
+    select q.run_id from {schema}.runs q
+    where q.workflow = d.w and q.version = d.v and q.lease_owner is null and q.next_wakeup_at <= now()
+      and q.state in ('pending', 'running', 'suspended')
+      and exists (select 1 from {schema}.workers where worker_id = :worker and dead_at is null)
+    order by q.next_wakeup_at limit :limit for update skip locked) x
+  limit :limit))
+returning r.run_id, r.lease_token, r.generation, r.workflow, r.version, r.depth,
+  (extract(epoch from r.started_at) * 1000000)::bigint, r.input, r.suspected, r.deaths, r.retry

@@ -1,0 +1,98 @@
+-- Writes the commits of many runs: each whole, or nothing of it.
+--
+-- Locks the rows of the committing runs and no others, in one pass in the order (depth, run_id), the order in which a
+-- cascade locks too. A run is judged by the owner and token of its locked row, which is the newest version even
+-- after a wait. All else that is read is as it was before the wait, so nothing is decided on it: targets of messages
+-- are only looked up, and who wakes them is settled after the commit (poke.sql). One update a row at most: of two in
+-- one statement, one would be lost. A part between "if" and "end" is left out when no commit of the batch needs it.
+with o as materialized (
+  select * from json_to_recordset(:own::json) x(r text, tok bigint, grp int, op text, st text, at bigint, wf text,
+                                                 res json, err json, v int, pub json, say bool)),
+timeout as materialized (select set_config('lock_timeout', :lock_timeout, true)),
+l as materialized (
+  select run_id, lease_owner, lease_token, namespace, attributes, trace from {schema}.runs
+  where run_id = any(array(select r from o, timeout)) order by depth, run_id for update),
+bad as materialized (
+  select r, grp from o
+  where not exists (select 1 from l where l.run_id = o.r and l.lease_owner = :worker and l.lease_token = o.tok)),
+ok as materialized (select * from o where not exists (select 1 from bad b where b.r = o.r or b.grp = o.grp))
+-- if children
+, k0 as materialized (
+  select * from json_to_recordset(:children::json) x(r text, id text, wf text, v int, d smallint, inp json, mine bool,
+                                                      close text, pri smallint, attr jsonb, retry json)),
+kid as (
+  insert into {schema}.runs (run_id, depth, workflow, version, input, state, started_at, next_wakeup_at, lease_owner,
+                             lease_token, on_parent_close, priority, namespace, attributes, trace, retry)
+  select k.id, k.d, k.wf, k.v, coalesce(k.inp, 'null'), case when k.mine then 'running' else 'pending' end,
+         case when k.mine then now() end, case when not k.mine then now() - k.pri * interval '1 hour' end,
+         case when k.mine then :worker end, k.mine::int, k.close, k.pri, l.namespace,
+         case when k.attr is null then l.attributes else coalesce(l.attributes, '{}') || k.attr end, l.trace, k.retry
+  from k0 k join ok on ok.r = k.r join l on l.run_id = k.r order by k.id
+  on conflict (run_id) do nothing returning run_id)
+-- end
+-- if messages
+, m0 as materialized (
+  select * from rows from (json_to_recordset(:messages::json) as (r text, "to" text, t text, k text, p json))
+    with ordinality x(r, "to", t, k, p, n)),
+tgt as materialized (
+  select run_id, lease_owner from {schema}.runs
+  where run_id = any(array(select "to" from m0)) and state in ('pending', 'running', 'suspended', 'parked')
+  -- if children
+  union all select run_id, :worker from kid
+  -- end
+  ),
+m as materialized (select m0.* from m0 join ok using (r) where "to" in (select run_id from tgt)),
+msg as (insert into {schema}.inbox (run_id, type, key, payload) select "to", t, k, p from m order by n)
+-- end
+-- if entries
+, ev as (
+  insert into {schema}.events (run_id, generation, seq, at_us, type, key, payload)
+  select r, g, s, a, t, k, p
+  from json_to_recordset(:entries::json) x(r text, g int, s int, a bigint, t text, k text, p json) join ok using (r))
+-- end
+-- if consumed
+, eat as (
+  delete from {schema}.inbox i using json_to_recordset(:consumed::json) x(r text, id bigint) join ok using (r)
+  where i.run_id = x.r and i.id = x.id)
+-- end
+-- if tasks
+, job as (
+  insert into {schema}.tasks (run_id, generation, key, queue, name, input, max_attempts, priority, options)
+  select r, g, k, q, n, coalesce(p, 'null'), max, pri, opt
+  from json_to_recordset(:tasks::json)
+    x(r text, g int, k text, q text, n text, p json, max int, pri smallint, opt json) join ok using (r)
+  on conflict (run_id, generation, key) do nothing)
+-- end
+-- if discarded
+, drop as (
+  delete from {schema}.tasks where task_id = any(array(
+    select q.task_id from {schema}.tasks q join json_to_recordset(:discarded::json) x(r text, g int, k text)
+      on q.run_id = x.r and q.generation = x.g and q.key = x.k
+    where x.r in (select r from ok) order by q.task_id for update of q)))
+-- end
+-- if standing
+, up as (
+  update {schema}.runs r set
+    state = case ok.op when 't' then ok.st when 'p' then 'suspended' when 'd' then 'parked' else r.state end,
+    result = ok.res, error = ok.err, waiting_for = ok.wf,
+    published = case when ok.say then coalesce(ok.pub, 'null') else r.published end,
+    completed_at = case ok.op when 't' then now() end,
+    generation = r.generation + (ok.op = 'c')::int, version = coalesce(ok.v, r.version),
+    lease_owner = case when ok.op in ('n', 'c') then r.lease_owner end,
+    next_wakeup_at = case ok.op when 'p' then timestamptz 'epoch' + ok.at * interval '1 microsecond' end,
+    suspected = r.suspected and ok.op = 'n', deaths = case ok.op when 'n' then r.deaths else 0 end
+  from ok where r.run_id = ok.r and (ok.op <> 'n' or ok.say))
+-- end
+select (extract(epoch from now()) * 1000000)::bigint as at_us,
+  array(select r from bad) as fenced,
+  array(select r from o where r not in (select r from ok) and r not in (select r from bad)) as undone,
+  -- if children
+  array(select k.id from k0 k join ok using (r) where k.id not in (select run_id from kid)) as existed,
+  -- end
+  -- if messages
+  array(select "to" from m0 join ok using (r) where "to" not in (select run_id from tgt)) as undelivered,
+  array(select distinct run_id from tgt where lease_owner = :worker and run_id in (select "to" from m)) as near,
+  array(select distinct run_id from tgt
+        where lease_owner is distinct from :worker and run_id in (select "to" from m)) as far,
+  -- end
+  null

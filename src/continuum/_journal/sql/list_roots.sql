@@ -1,0 +1,6 @@
+-- Lists root runs, newest first, from a place on; null stands for "any". Locks nothing.
+select run_id from {schema}.runs
+where depth = 0 and (created_at, run_id) < (coalesce(:before_at::timestamptz, 'infinity'), coalesce(:before_id::text, ''))
+  and (:workflow::text is null or workflow = :workflow) and (:namespace::text is null or namespace = :namespace)
+  and (:state::text is null or state = :state)
+order by created_at desc, run_id desc limit :limit

@@ -1,0 +1,117 @@
+"""Reading the journal: for people, clients and tools. Nothing here is needed to run a workflow.
+
+The rule: reads lock nothing, are bounded by ``limit``, and go on from the last row by key, never by offset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from continuum._journal.connections import is_storable
+from continuum._journal.lane import Lanes
+from continuum._journal.statements import statement
+
+PAGE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run as its row stands. ``state`` is what follows from the row: a leased run is running, for example."""
+
+    run_id: str
+    workflow: str
+    version: int
+    state: str
+    generation: int
+    depth: int
+    parent_run_id: str | None
+    namespace: str
+    worker_id: str | None
+    waiting_for: str | None
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    next_wakeup_at: datetime | None
+    input: bytes
+    result: bytes | None
+    error: bytes | None
+    published: bytes | None
+    attributes: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """An entry of a journal and its place. ``payload`` is None for a child's result kept only in its row."""
+
+    generation: int
+    seq: int
+    at_us: int
+    type: str
+    key: str
+    payload: bytes | None
+
+
+class Views:
+    """Reads on whatever connection is free."""
+
+    def __init__(self, lanes: Lanes, schema: str) -> None:
+        self._lanes = lanes
+        self._schema = schema
+
+    async def describe(self, run_id: str) -> RunRow | None:
+        """Return one run, or None."""
+        found = await self.describe_all([run_id])
+        return found[0] if found else None
+
+    async def describe_all(self, run_ids: Sequence[str]) -> list[RunRow]:
+        """Return those of the runs that exist, in the order given."""
+        rows = await self._lanes.read(
+            statement("describe", self._schema), {"run_ids": list(filter(is_storable, run_ids))}
+        )
+        found = {row[0]: RunRow(*row) for row in rows}
+        return [found[run_id] for run_id in run_ids if run_id in found]
+
+    async def history(
+        self, run_id: str, generation: int | None = None, *, after: tuple[int, int] = (0, -1), limit: int = PAGE
+    ) -> list[EventRow]:
+        """Return entries of one generation, or of all, behind the place ``after`` (generation, seq)."""
+        values = {
+            "run_id": run_id,
+            "generation": generation,
+            "after_generation": after[0],
+            "after_seq": after[1],
+            "limit": limit,
+        }
+        return [EventRow(*row) for row in await self._lanes.read(statement("history", self._schema), values)]
+
+    async def roots(
+        self,
+        *,
+        workflow: str | None = None,
+        namespace: str | None = None,
+        state: str | None = None,
+        before: RunRow | None = None,
+        limit: int = 100,
+    ) -> list[RunRow]:
+        """Return root runs, newest first, older than ``before``."""
+        values = {
+            "workflow": workflow,
+            "namespace": namespace,
+            "state": state,
+            "before_at": None if before is None else before.created_at,
+            "before_id": None if before is None else before.run_id,
+            "limit": limit,
+        }
+        rows = await self._lanes.read(statement("list_roots", self._schema), values)
+        return await self.describe_all([row[0] for row in rows])
+
+    async def below(
+        self, run_id: str, *, levels: int | None = None, after: str = "", limit: int = PAGE
+    ) -> list[RunRow]:
+        """Return runs below one in the order of ids, ``levels`` deep (1: its children), behind id ``after``."""
+        depth = 32_767 if levels is None else run_id.count("/") + levels
+        values = {"run_id": run_id, "after_id": after, "depth": depth, "limit": limit}
+        rows = await self._lanes.read(statement("list_below", self._schema), values)
+        return await self.describe_all([row[0] for row in rows])
