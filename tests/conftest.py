@@ -3,6 +3,7 @@
 import pytest
 
 pytest.register_assert_rewrite("tests.core.harness")
+pytest_plugins = ["tests.databases"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,0 +1,119 @@
+"""Postgres for tests: one server a session, one database a test, made from a migrated template."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from continuum._journal.migrate import migrate
+from continuum.embedded import TEST_SETTINGS, Server
+
+TEMPLATE = "continuum_template"
+SYSTEM = Path("/usr/lib/postgresql")
+FAST_PLACE = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None
+
+
+class Servers:
+    """The servers of this session, started when a test first asks."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._held = (
+            contextlib.ExitStack()
+        )  # what holds a server is a lock: it goes with this process, however that ends
+        self._urls: dict[str, str] = {}
+        self._numbers = 0
+
+    def url(self, kind: str) -> str:
+        if kind not in self._urls:
+            with _binaries(kind):
+                server = Server(self._home / kind, TEST_SETTINGS, idle_stop=1.0)
+                url = self._held.enter_context(server.running())
+            self._urls[kind] = url
+            run(url, f"create database {TEMPLATE}")
+            asyncio.run(migrate(make_conninfo(url, dbname=TEMPLATE)))
+        return self._urls[kind]
+
+    @contextlib.contextmanager
+    def database(self, kind: str, template: str | None = TEMPLATE) -> Iterator[str]:
+        """A database of its own, migrated unless ``template`` is None."""
+        url = self.url(kind)
+        self._numbers += 1
+        name = f"test_{self._numbers}"
+        run(url, f"create database {name} template {template or 'template0'} strategy file_copy")
+        try:
+            yield make_conninfo(url, dbname=name)
+        finally:
+            run(url, f"drop database {name} with (force)")
+
+    def stop(self) -> None:
+        self._held.close()
+        for kind in self._urls:
+            Server(self._home / kind).stop()
+
+
+def run(url: str, sql: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(sql.encode())
+
+
+def system_binaries() -> Path | None:
+    """The newest Postgres that the system has."""
+    found = sorted(SYSTEM.glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
+    return found[-1].parent if found else None
+
+
+@contextlib.contextmanager
+def _binaries(kind: str) -> Iterator[None]:
+    if kind == "embedded":
+        yield
+        return
+    folder = system_binaries()
+    if folder is None:
+        pytest.skip("the system has no Postgres of its own")
+    before = os.environ.get("CONTINUUM_PG_BIN")
+    os.environ["CONTINUUM_PG_BIN"] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ["CONTINUUM_PG_BIN"]
+        if before is not None:
+            os.environ["CONTINUUM_PG_BIN"] = before
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """The session's servers; nothing of them is left at its end."""
+    home = Path(tempfile.mkdtemp(prefix="continuum-tests-", dir=FAST_PLACE))
+    home.chmod(0o755)
+    made = Servers(home)
+    yield made
+    made.stop()
+    shutil.rmtree(home)
+
+
+@pytest.fixture
+def postgres() -> str:
+    """Which server a test uses: "embedded", or "system". Folders that want both override it."""
+    return "embedded"
+
+
+@pytest.fixture
+def database(servers: Servers, postgres: str) -> Iterator[str]:
+    """The url of a migrated database that is the test's own."""
+    with servers.database(postgres) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database(servers: Servers, postgres: str) -> Iterator[str]:
+    """The url of a database without our schema."""
+    with servers.database(postgres, None) as url:
+        yield url
