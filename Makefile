@@ -4,6 +4,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+ROUNDS ?= 5000
 UV_VERSION := 0.13.9
 INDEX := https://pypi.org/simple
 
@@ -22,7 +23,7 @@ export UV_PYTHON_DOWNLOADS := never
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test matrix pythons check check-format lint mypy pyright imports format bench lock clean
+.PHONY: help setup test races conformance matrix pythons check check-format lint mypy pyright imports format bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +33,12 @@ setup: $(READY) ## make .venv with the locked dependencies (the other targets do
 
 test: $(READY) ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
+
+races: $(READY) ## the race storms at length: ROUNDS=5000 of each, about ten minutes
+	CONTINUUM_RACE_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/journal/races $(ARGS)
+
+conformance: $(READY) ## what must hold, a line each: code, sentence, verdict
+	$(BIN)/python tools/conformance.py
 
 matrix: $(UV_READY) ## run the tests on every supported Python of this machine
 	$(TOOLS)/bin/python tools/matrix.py $(UV) $(ARGS)

@@ -7,6 +7,7 @@
     ├── InvalidId(ValueError)           the caller: an id that cannot be used
     ├── InvalidSetting(ValueError)      the caller: a url, a schema's name or another setting that cannot be used
     ├── DatabaseUnreachable(ConnectionError)  the operator: Postgres does not answer, or refuses us
+    ├── DatabaseRefused(ValueError)     the caller: Postgres will not store this value, now or ever
     ├── SchemaMismatch(RuntimeError)    the operator: the tables are not those that this release works with
     ├── RunNotFound(LookupError)        the caller: no run has this id
     ├── RunNotActive(RuntimeError)      the caller: the run has ended
@@ -43,6 +44,7 @@ __all__ = [
     "ChildFailed",
     "ChildTimedOut",
     "ContinuumError",
+    "DatabaseRefused",
     "DatabaseUnreachable",
     "DecodeError",
     "DefinitionError",
@@ -125,6 +127,10 @@ class InvalidSetting(ContinuumError, ValueError):
 
 class DatabaseUnreachable(ContinuumError, ConnectionError):
     """Postgres does not answer, or refuses us. The text names the url, without its password."""
+
+
+class DatabaseRefused(ContinuumError, ValueError):
+    """Postgres answers, and refuses what it was given: it would do so each time. Nothing was changed."""
 
 
 class SchemaMismatch(ContinuumError, RuntimeError):

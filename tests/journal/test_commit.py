@@ -162,9 +162,8 @@ VALUES = [
     b"[]",
     b'{"b":1,"a":2,"b":3}',
     '"ünïcödé \U0001f600 \\n \\u0001 \\\\ "'.encode(),
-    b'{"spaced" :  1, "spelled": "\\u00e9\\/\\u0000"}',
+    b'{"spaced" :  1, "spelled": "\\u00e9\\/"}',
     b"[" * 500 + b"]" * 500,
-    b'"' + b"x" * 10_000_000 + b'"',
 ]
 
 
@@ -186,6 +185,18 @@ async def test_a_value_comes_back_as_it_was(database: str, value: bytes) -> None
         row = await journal.views.describe("r")
         assert row is not None
         assert row.published == value
+
+
+async def test_ten_megabytes_come_back_as_they_were(database: str) -> None:
+    value = b'{"text":"' + b"x" * 10_000_000 + b'"}'
+    async with worker(database) as journal:
+        (run,) = await begin(journal, root(input=value))
+        assert run.input == value
+        await write(journal, turn(run, entries=(entry("s", value, "side_effect_recorded"),)))
+        (loaded,) = await journal.load([run])
+        assert loaded.entries[0].payload == value
+        await write(journal, turn(run, status=Complete(value)))
+        assert (await journal.ends(["r"]))["r"].result == value
 
 
 async def test_a_text_by_itself_may_be_spelled_anew(database: str) -> None:

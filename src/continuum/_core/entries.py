@@ -227,3 +227,4 @@ _READERS: dict[str, Callable[[Entry], e.Event]] = {
     "cancel_requested": _cancel_requested,
     "run_started": _run_started,
 }
+TYPES = DECISIONS | _READERS.keys()

@@ -7,6 +7,7 @@ first of them comes, for it takes longer to import than all else together.
 from __future__ import annotations
 
 import json
+from json.encoder import encode_basestring
 from typing import Any
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -14,6 +15,8 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 def dump(value: Any) -> bytes:
     """Return ``value`` as JSON text in UTF-8. Raises ``ValueError`` for a lone surrogate."""
+    if value.__class__ is str:  # nearly always: ids and keys, one or two a row
+        return encode_basestring(value).encode()
     return _ENCODER.encode(value).encode()
 
 

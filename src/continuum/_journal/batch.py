@@ -38,11 +38,14 @@ class Group:
     leave: Callable[[Group], None]
     rows: int = 0
     size: int = 0
+    cascades: bool = False
 
     def __post_init__(self) -> None:
         for member in self.members:
             self.rows += member.count
             self.size += member.size
+            if member.commit.cancels:
+                self.cascades = True
 
     def run_ids(self) -> list[str]:
         """Return the runs that commit here."""
@@ -50,11 +53,7 @@ class Group:
 
     def is_large(self) -> bool:
         """Tell whether the group must not travel with others."""
-        return (
-            self.rows > LARGE_ROWS
-            or self.size > LARGE_BYTES
-            or any(member.commit.cancels for member in self.members)
-        )
+        return self.rows > LARGE_ROWS or self.size > LARGE_BYTES or self.cascades
 
     def settle(self, outcomes: Iterable[Outcome]) -> None:
         """Tell the outcomes, once; who stopped waiting does not hear them."""
@@ -74,6 +73,10 @@ class Written:
     undelivered: set[str] = field(default_factory=set[str])
     near: set[str] = field(default_factory=set[str])
     far: set[str] = field(default_factory=set[str])
+    plain: Committed = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.plain = Committed(self.at_us)
 
     def outcome(self, commit: Commit) -> Outcome:
         """Return what became of one commit of the batch."""
@@ -82,7 +85,7 @@ class Written:
         if commit.run_id in self.undone:
             return Undone()
         if not self.existed and not self.undelivered:
-            return Committed(self.at_us)
+            return self.plain
         existed = tuple(child.run_id for child in commit.children if child.run_id in self.existed)
         lost = tuple(message.run_id for message in commit.messages if message.run_id in self.undelivered)
         return Committed(self.at_us, existed, lost)
@@ -133,13 +136,11 @@ def tell(hints: Hints, groups: Iterable[Group], result: Written) -> None:
     ended: list[str] = []
     ready: set[str] = set()
     queues: set[str] = set()
+    void = result.fenced | result.undone
     for group in groups:
         for member in group.members:
             commit = member.commit
-            if (
-                not (member.standing or commit.children or commit.tasks)
-                or commit.run_id in result.fenced | result.undone
-            ):
+            if not (member.standing or commit.children or commit.tasks) or commit.run_id in void:
                 continue
             match commit.status:
                 case Passivate():

@@ -7,7 +7,7 @@ lease is the one it names. Values are JSON text as ``bytes``, times are microsec
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from continuum._core.effects import Cancellation, Message, NewRun
 from continuum._core.entries import Entry
@@ -83,9 +83,8 @@ class NewTask:
     options: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """One turn of one run.
+class Commit(NamedTuple):
+    """One turn of one run. A tuple, because one is made for every turn and a frozen dataclass takes 2 µs to make.
 
     ``entries`` are numbered from ``seq`` in ``generation``. ``consumed`` are the inbox ids of the messages they
     record. Of ``children``, the first ``claimed`` are leased to this worker at birth, with token 1.

@@ -116,26 +116,36 @@ async def connect(url: str, *, name: str, prepared: bool | None = True, timeout_
             prepare_threshold=None,
             **options,
         )
-        if prepared is None:
-            prepared = await _is_direct(connection)
+        direct = await _is_direct(connection)
     except (psycopg.Error, OSError, UnicodeError) as error:
         reason = _reason(error, url)
         raise DatabaseUnreachable(f"cannot reach Postgres at {shown(url)}: {reason}; {_WAY_OUT}") from None
     adapt(connection)
-    if prepared:
+    if prepared or (prepared is None and direct):
         connection.prepare_threshold = 0
         connection.prepared_max = 300
     return connection
 
 
 async def _is_direct(connection: Connection) -> bool:
-    """Tell whether no pooler stands in between: it would have made up the process id that it gave us."""
+    """Tell whether no pooler stands in between: it would have made up the process id that it gave us.
+
+    A session that is ours alone is set up: limits of time that a role brings along are for other programs (a
+    batch would be cut off each time), and no statement of ours is worth compiling.
+    """
     try:
         row = await (await connection.execute("select pg_backend_pid()")).fetchone()
+        direct = row is not None and row[0] == connection.info.backend_pid
+        if direct:
+            await connection.execute(
+                "select set_config(name, 'off', false) from unnest(array['jit']) name union all "
+                "select set_config(name, '0', false) from unnest(array['statement_timeout', "
+                "'idle_session_timeout', 'idle_in_transaction_session_timeout']) name"
+            )
     except BaseException:
         await connection.close()
         raise
-    return row is not None and row[0] == connection.info.backend_pid
+    return direct
 
 
 def adapt(context: AdaptContext) -> None:
@@ -156,7 +166,7 @@ def is_storable(text: str) -> bool:
 
 
 # Classes of errors that come from the values of a statement: it fails each time, whatever the server does.
-_OF_VALUES = ("22", "23", "54", "XX")
+_OF_VALUES = ("22", "23", "54", "P0", "XX")
 
 
 def is_of_values(error: psycopg.Error) -> bool:

@@ -112,9 +112,11 @@ class Flusher:
 
     def _enter(self, group: Group) -> None:
         run_ids = group.run_ids()
-        if not self._under_way.isdisjoint(run_ids) or len(set(run_ids)) < len(run_ids):
-            raise RuntimeError(f"a commit of one of the runs {run_ids} is under way already")
-        self._under_way.update(run_ids)
+        for at, run_id in enumerate(run_ids):
+            if run_id in self._under_way:
+                self._under_way.difference_update(run_ids[:at])
+                raise RuntimeError(f"a commit of run {run_id!r} is under way already")
+            self._under_way.add(run_id)
         self._open.add(group)
         self._size += group.size
         if self._size > ROOM_BYTES:
@@ -178,7 +180,7 @@ class Flusher:
                 await self._hooks.reach("flush.committed")
                 tell(self._hints, groups, result)
                 for group in groups:
-                    group.settle(result.outcome(member.commit) for member in group.members)
+                    group.settle([result.outcome(member.commit) for member in group.members])
                 return
 
     async def _send(self, groups: Sequence[Group]) -> Written:

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 import psycopg
 
-from continuum._journal.connections import one_line
+from continuum._journal.connections import is_of_values, one_line
 from continuum._journal.hooks import Hooks
 from continuum._journal.lane import Backoff, Lane, OutcomeUnknown
 from continuum._journal.statements import statement
@@ -101,6 +101,9 @@ class Hints:
         try:
             rows = await self._lane.rows(self._poke, values)
         except (OutcomeUnknown, psycopg.Error, asyncio.CancelledError) as error:
+            if isinstance(error, psycopg.Error) and is_of_values(error):  # it would be refused for ever
+                logger.error("hints refused and dropped, polls and the sweep find the rest: %s", one_line(error))
+                return True
             self._keep(runs)
             for kind, names in said.items():
                 self.say(kind, names)

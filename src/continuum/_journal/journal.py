@@ -7,6 +7,7 @@ flusher alone, all else by statements that only insert, only lease, or only canc
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -47,6 +48,7 @@ from continuum._journal.tasks import Tasks
 from continuum._journal.views import Views
 from continuum.errors import DatabaseUnreachable, Failure, RunNotFound
 
+logger = logging.getLogger("continuum.journal")
 MOST_DEATHS = 3  # of workers that had named the run: then it is parked
 TAKE_OVER_AT_ONCE = 1_000
 _POISON = Failure(
@@ -172,7 +174,8 @@ class PostgresJournal:
     async def commit(self, *commits: Commit) -> tuple[Outcome, ...]:
         """Wait for room, write, and return the outcomes."""
         await self.room()
-        return await self.submit(*commits)
+        # A caller that is cancelled cancels nothing: until it is settled, the run's commit is under way.
+        return await asyncio.shield(self.submit(*commits))
 
     async def send(self, messages: Sequence[Message]) -> dict[str, str | None]:
         """Put messages into inboxes; return who got nothing, with its state, or None if there is no such run."""
@@ -352,4 +355,7 @@ class PostgresJournal:
         if kind == "mail":
             self._hints.arm(names)
             kind = "wake"
-        self.on_hint(kind, names)
+        try:
+            self.on_hint(kind, names)
+        except Exception:  # whose fault it is goes on without this hint, and hears the next
+            logger.exception("who was told %r of %d names failed", kind, len(names))

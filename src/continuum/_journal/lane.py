@@ -14,10 +14,11 @@ from contextlib import suppress
 from typing import Any
 
 import psycopg
+from psycopg import errors
 
 from continuum._journal.connections import Connection, connect, is_lost, is_of_values, one_line, shown
 from continuum._journal.statements import Statement
-from continuum.errors import DatabaseUnreachable
+from continuum.errors import DatabaseRefused, DatabaseUnreachable
 
 logger = logging.getLogger("continuum.journal")
 FIRST_PAUSE_S = 0.05
@@ -84,7 +85,7 @@ class Lane:
     async def rows_now(self, statement: Statement, values: dict[str, Any]) -> list[tuple[Any, ...]]:
         """Run one statement, or raise ``DatabaseUnreachable`` at once if Postgres is away or refuses to act.
 
-        Raises ``OutcomeUnknown``, or the error that Postgres has with the statement's values.
+        Raises ``OutcomeUnknown``, or ``DatabaseRefused`` for values that it will not have.
         """
         async with self._lock:
             connection = await self.now()
@@ -92,7 +93,7 @@ class Lane:
                 return await self.answered(connection, statement.text, statement.arguments(values))
             except psycopg.Error as error:
                 if is_of_values(error):
-                    raise
+                    raise DatabaseRefused(f"Postgres refuses what it was given: {one_line(error)}") from error
                 raise DatabaseUnreachable(f"Postgres at {shown(self.url)} refuses: {one_line(error)}") from error
 
     async def ping(self) -> None:
@@ -120,6 +121,11 @@ class Lane:
             await self.drop(connection)  # what it was doing is not known any more
             raise
         except psycopg.Error as error:
+            if isinstance(error, errors.ReadOnlySqlTransaction):
+                await self.drop(
+                    connection
+                )  # it has become a standby: the next connection may find the new primary
+                raise
             if not is_lost(connection):
                 raise
             await self.drop(connection)
@@ -160,7 +166,7 @@ class Lanes:
         self._free = asyncio.Semaphore(size)
 
     async def read(self, statement: Statement, values: dict[str, Any]) -> list[tuple[Any, ...]]:
-        """Run a statement that may as well run twice. Raises ``DatabaseUnreachable``."""
+        """Run a statement that may as well run twice. Raises ``DatabaseUnreachable``, ``DatabaseRefused``."""
         for _ in self._all:  # after a restart of Postgres each idle connection breaks once
             with suppress(OutcomeUnknown):
                 return await self._once(statement, values)

@@ -32,7 +32,7 @@ from continuum._journal.hooks import Hooks
 from continuum._journal.lane import Backoff, Lane, OutcomeUnknown
 from continuum._journal.render import TABLES, held
 from continuum._journal.statements import Statement, statement
-from continuum.errors import DatabaseUnreachable
+from continuum.errors import DatabaseRefused, DatabaseUnreachable
 
 logger = logging.getLogger("continuum.journal")
 T = TypeVar("T")
@@ -95,7 +95,7 @@ class LargeWriter:
                     done = await self._cancel(run_id, reason)
             except psycopg.Error as error:
                 if is_of_values(error):
-                    raise
+                    raise DatabaseRefused(f"Postgres refuses what it was given: {one_line(error)}") from error
                 if not is_in_the_way(error):
                     raise DatabaseUnreachable(f"Postgres refuses to cancel: {one_line(error)}") from error
                 logger.info("a cascade from %r has to wait: %s", run_id, one_line(error))

@@ -7,10 +7,12 @@ run's row is locked by ``cancel`` alone. The steps are the same for a sync and a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import AsyncRawCursor, RawCursor
+from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from continuum._core.effects import Message
@@ -44,7 +46,7 @@ def starting(schema: str, runs: Sequence[NewRoot]) -> Steps[set[str]]:
 
 
 def sending(schema: str, messages: Sequence[Message]) -> Steps[None]:
-    """Put messages into inboxes. Raises ``RunNotFound`` and ``RunNotActive``: then roll back."""
+    """Put messages into inboxes. Raises ``RunNotFound`` and ``RunNotActive``."""
     for message in messages:
         if not is_storable(message.run_id):
             raise RunNotFound(message.run_id)
@@ -80,8 +82,9 @@ def cancelling_here(schema: str, run_id: str, reason: str) -> Steps[Cascade]:
 
 
 def take(connection: psycopg.Connection[Any], steps: Steps[T]) -> T:
-    """Run ``steps`` on a sync connection."""
-    with RawCursor(connection, row_factory=tuple_row) as cursor:
+    """Run ``steps`` on a sync connection, whole or not at all."""
+    own = connection.transaction() if _needs_block(connection) else nullcontext()
+    with own, RawCursor(connection, row_factory=tuple_row) as cursor:
         adapt(cursor)
         try:
             step = next(steps)
@@ -94,8 +97,9 @@ def take(connection: psycopg.Connection[Any], steps: Steps[T]) -> T:
 
 
 async def take_async(connection: psycopg.AsyncConnection[Any], steps: Steps[T]) -> T:
-    """Run ``steps`` on an async connection."""
-    async with AsyncRawCursor(connection, row_factory=tuple_row) as cursor:
+    """Run ``steps`` on an async connection, whole or not at all."""
+    own = connection.transaction() if _needs_block(connection) else nullcontext()
+    async with own, AsyncRawCursor(connection, row_factory=tuple_row) as cursor:
         adapt(cursor)
         try:
             step = next(steps)
@@ -105,6 +109,14 @@ async def take_async(connection: psycopg.AsyncConnection[Any], steps: Steps[T]) 
         except StopIteration as end:
             result: T = end.value
             return result
+
+
+def _needs_block(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
+    """Tell whether the steps need a block of their own: a transaction, or a savepoint in the caller's.
+
+    Not where the first statement begins the caller's transaction: a block would end it, too.
+    """
+    return connection.autocommit or connection.info.transaction_status is not TransactionStatus.IDLE
 
 
 def _notify(schema: str, said: Mapping[str, Iterable[str]]) -> Step:

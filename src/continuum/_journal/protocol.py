@@ -1,7 +1,8 @@
 """What the engine knows of storage: one typed interface, and nothing of SQL.
 
 The rule: whoever implements it passes the same conformance suite. All methods that write are durable on return,
-but for hints and heartbeats, whose loss costs time only. Every method raises ``DatabaseUnreachable`` when there
+but for hints and heartbeats, whose loss costs time only. Whoever gives values that no database stores gets
+``DatabaseRefused``. Every method raises ``DatabaseUnreachable`` when there
 is no database to be had, but ``commit``, which waits for it.
 """
 
@@ -56,7 +57,8 @@ class Journal(Protocol):
     def submit(self, *commits: Commit) -> Future[tuple[Outcome, ...]]:
         """Hand in commits that stand or fall together; at most one of a run may be under way.
 
-        The future gives an outcome for each. Never raises for a commit; a journal that closes cancels it.
+        The future gives an outcome for each. A journal that closes settles what is open
+        with ``Unknown``. Raises ``RuntimeError`` if a commit of one of the runs is under way already.
         """
         ...
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from continuum._core.entries import Entry
+from continuum._core.entries import TYPES, Entry
 from continuum._journal.commit import Claimed, Loaded, Mail
 from continuum._journal.lane import Lanes
 from continuum._journal.statements import statement
@@ -74,6 +74,10 @@ def _loaded(
     for expected, (run_id, seq, at_us, kind, key, payload) in enumerate(rows, first):
         if seq != expected:
             problem = problem or f"entry {expected} of generation {run.generation} is missing, the next is {seq}"
+        elif kind not in TYPES:
+            problem = problem or f"entry {seq} of generation {run.generation} has the unknown type {kind!r}"
+        elif payload is not None and payload[:1] != b"{" and not payload.lstrip().startswith(b"{"):
+            problem = problem or f"the payload of entry {seq} of generation {run.generation} is no JSON object"
         entries.append(Entry(kind, key, at_us, _payload(run_id, key, payload, results)))
     if run.generation > 1 and not rows:
         problem = f"generation {run.generation} has no entries, not even its start"

@@ -14,6 +14,7 @@ from continuum._core.effects import Message, NewRun
 from continuum._core.entries import Entry
 from continuum._core.jsontext import dump
 from continuum._journal.commit import (
+    KEEP,
     Cancel,
     Commit,
     Complete,
@@ -55,12 +56,13 @@ class Rendered:
 def render(commit: Commit, group: int | None) -> Rendered:
     """Return the rows of ``commit``; commits with one ``group`` number fall together."""
     run = dump(commit.run_id)
-    own = b'{"r":%b,"tok":%d,"grp":%b' % (run, commit.token, b"null" if group is None else b"%d" % group)
-    status = _status(commit.status)
-    published = b"" if commit.published is None else b',"say":true,"pub":%b' % commit.published
-    rendered = Rendered(commit, own, bool(published) or commit.status.__class__ is not Keep)
-    rendered.own = b"%b%b%b}" % (own, status, published)
-    rendered.size = len(rendered.own)
+    standing = commit.status is not KEEP or commit.published is not None
+    own = b'{"r":%b,"tok":%d,"op":"n"}' % (run, commit.token)
+    if standing or group is not None:
+        number = b"null" if group is None else b"%d" % group
+        published = b"" if commit.published is None else b',"say":true,"pub":%b' % commit.published
+        own = b'{"r":%b,"tok":%d,"grp":%b%b%b}' % (run, commit.token, number, _status(commit.status), published)
+    rendered = Rendered(commit, own, standing, {}, 1, len(own))
     if commit.entries:
         rows = entry_rows(run, commit.generation, commit.seq, commit.entries)
         if isinstance(commit.status, Continue):
@@ -92,11 +94,14 @@ def held(rendered: Rendered, group: int) -> bytes:
 def entry_rows(run: bytes, generation: int, seq: int, entries: tuple[Entry, ...]) -> list[bytes]:
     """Return rows of the journal; the first entry has number ``seq``."""
     head = b'{"r":%b,"g":%d,"s":' % (run, generation)
-    return [
-        b'%b%d,"a":%d,"t":"%b","k":%b,"p":%b}'
-        % (head, number, entry.at_us, entry.type.encode(), dump(entry.key), copied(entry.type, entry.payload))
-        for number, entry in enumerate(entries, seq)
-    ]
+    rows: list[bytes] = []
+    for number, entry in enumerate(entries, seq):
+        kind, payload = entry.type, entry.payload
+        if len(payload) > LARGEST_COPY:
+            payload = copied(kind, payload)
+        values = (head, number, entry.at_us, kind.encode(), dump(entry.key), payload)
+        rows.append(b'%b%d,"a":%d,"t":"%b","k":%b,"p":%b}' % values)
+    return rows
 
 
 def copied(kind: str, payload: bytes) -> bytes:

@@ -6,7 +6,7 @@ The rule: reads lock nothing, are bounded by ``limit``, and go on from the last 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from continuum._journal.connections import is_storable
@@ -70,7 +70,7 @@ class Views:
         rows = await self._lanes.read(
             statement("describe", self._schema), {"run_ids": list(filter(is_storable, run_ids))}
         )
-        found = {row[0]: RunRow(*row) for row in rows}
+        found = {row[0]: _run_row(RunRow(*row)) for row in rows}
         return [found[run_id] for run_id in run_ids if run_id in found]
 
     async def history(
@@ -115,3 +115,8 @@ class Views:
         values = {"run_id": run_id, "after_id": after, "depth": depth, "limit": limit}
         rows = await self._lanes.read(statement("list_below", self._schema), values)
         return await self.describe_all([row[0] for row in rows])
+
+
+def _run_row(row: RunRow) -> RunRow:
+    """A completed run's result is never SQL's null: that is JSON's."""
+    return replace(row, result=b"null") if row.state == "completed" and row.result is None else row

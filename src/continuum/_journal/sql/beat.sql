@@ -7,4 +7,6 @@ b as (
                         else w.connected_at end
   from quick where w.worker_id = :worker and w.dead_at is null returning 1)
 select exists (select 1 from b) as alive, (extract(epoch from clock_timestamp()) * 1000000)::bigint as now_us,
-  (select count(*) from {schema}.workers where dead_at is null and beat_at > now() - lease_s * interval '1 second')
+  (select count(*) from b) + (
+    select count(*) from {schema}.workers where dead_at is null and beat_at > now() - lease_s * interval '1 second'
+      and worker_id is distinct from :worker) as workers

@@ -41,7 +41,7 @@ tgt as materialized (
   union all select run_id, :worker from kid
   -- end
   ),
-m as materialized (select m0.* from m0 join ok using (r) where "to" in (select run_id from tgt)),
+m as materialized (select m0.*, tgt.lease_owner from m0 join ok using (r) join tgt on tgt.run_id = m0."to"),
 msg as (insert into {schema}.inbox (run_id, type, key, payload) select "to", t, k, p from m order by n)
 -- end
 -- if entries
@@ -91,8 +91,7 @@ select (extract(epoch from now()) * 1000000)::bigint as at_us,
   -- end
   -- if messages
   array(select "to" from m0 join ok using (r) where "to" not in (select run_id from tgt)) as undelivered,
-  array(select distinct run_id from tgt where lease_owner = :worker and run_id in (select "to" from m)) as near,
-  array(select distinct run_id from tgt
-        where lease_owner is distinct from :worker and run_id in (select "to" from m)) as far,
+  array(select distinct "to" from m where lease_owner = :worker) as near,
+  array(select distinct "to" from m where lease_owner is distinct from :worker) as far,
   -- end
   null

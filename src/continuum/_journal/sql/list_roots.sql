@@ -1,5 +1,5 @@
--- Lists root runs, newest first, from a place on; null stands for "any". Locks nothing.
-select run_id from {schema}.runs
+-- Lists root runs, newest first, from a place on; null stands for "any", a state is the one people see. Locks nothing.
+select run_id from {schema}.overview
 where depth = 0 and (created_at, run_id) < (coalesce(:before_at::timestamptz, 'infinity'), coalesce(:before_id::text, ''))
   and (:workflow::text is null or workflow = :workflow) and (:namespace::text is null or namespace = :namespace)
   and (:state::text is null or state = :state)
