@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,15 +22,30 @@ class Figure:
     at_most: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A figure of samples that many measurements share: the name of its samples, and of those it is held against.
+
+    A bound holds for the median of the figure; with ``bound_of_ratio`` for the median of the ratios.
+    """
+
+    name: str
+    unit: str
+    beside: str | None = None
+    at_most: float | None = None
+    at_least: float | None = None
+    bound_of_ratio: bool = False
+
+
+Samples = Mapping[str, Sequence[float]]
+
+
 def run(figures: Sequence[Figure], rounds: int) -> None:
     """Measure all figures in interleaved rounds, after one that does not count, and print a JSON line for each.
 
     The first figure is the yardstick.
     """
-    print(
-        json.dumps({"python": platform.python_version(), "cores": os.cpu_count(), "rounds": rounds}),
-        flush=True,
-    )
+    say(facts(rounds))
     for figure in figures:  # a first round that does not count: imports, caches, the turns that are watched
         figure.measure()
     samples: dict[str, list[float]] = {figure.name: [] for figure in figures}
@@ -41,20 +56,65 @@ def run(figures: Sequence[Figure], rounds: int) -> None:
     yardstick = statistics.median(samples[figures[0].name])
     for figure in figures:
         values = samples[figure.name]
-        median = statistics.median(values)
-        line: dict[str, object] = {
-            "figure": figure.name,
-            "unit": figure.unit,
-            "median": round(median, 2),
-            "min": round(min(values), 2),
-            "max": round(max(values), 2),
-        }
+        line = spread(figure.name, figure.unit, values)
         if figure.unit.startswith("us"):
-            line["ratio"] = round(median / yardstick, 2)
-        if figure.at_most is not None:
-            line["at_most"] = figure.at_most
-            line["reached"] = median <= figure.at_most
-        print(json.dumps(line), flush=True)
+            line["ratio"] = round(statistics.median(values) / yardstick, 2)
+        say(line | _bounds(statistics.median(values), figure.at_most, None))
+
+
+def show(lines: Sequence[Line], samples: Samples) -> None:
+    """Print a JSON line for each figure that has samples. Ratios are taken round by round."""
+    for wanted in lines:
+        values = samples.get(wanted.name)
+        if not values:
+            continue
+        line = spread(wanted.name, wanted.unit, values)
+        bounded = statistics.median(values)
+        if wanted.beside is not None and (others := samples.get(wanted.beside)):
+            ratios = [value / other for value, other in zip(values, others, strict=True) if other]
+            line["beside"] = wanted.beside
+            line["ratio"] = round(statistics.median(ratios), 3)
+            if wanted.bound_of_ratio:
+                bounded = statistics.median(ratios)
+        say(line | _bounds(bounded, wanted.at_most, wanted.at_least))
+
+
+def spread(name: str, unit: str, values: Sequence[float]) -> dict[str, object]:
+    """Return a figure's line so far: median, smallest and largest."""
+    return {
+        "figure": name,
+        "unit": unit,
+        "median": _short(statistics.median(values)),
+        "min": _short(min(values)),
+        "max": _short(max(values)),
+    }
+
+
+def _short(value: float) -> float:
+    return round(value, 2 if abs(value) >= 1 else 4)
+
+
+def _bounds(value: float, at_most: float | None, at_least: float | None) -> dict[str, object]:
+    if at_most is not None:
+        return {"at_most": at_most, "reached": value <= at_most}
+    if at_least is not None:
+        return {"at_least": at_least, "reached": value >= at_least}
+    return {}
+
+
+def facts(rounds: int) -> dict[str, object]:
+    """Return what figures depend on: the interpreter, the machine, and how busy it was when we came."""
+    return {
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 2),
+        "rounds": rounds,
+    }
+
+
+def say(line: Mapping[str, object]) -> None:
+    """Print one JSON line, at once."""
+    print(json.dumps(line), flush=True)
 
 
 def resident_bytes() -> int:

@@ -1,0 +1,100 @@
+"""What a stretch of work costs: wall time, CPU of client and server, WAL, commits.
+
+The rule: CPU, WAL and commits stand next to every rate, for they swing less with a busy machine. Commits are
+exact; WAL is the server's, so what autovacuum writes and the first touch of a page after a checkpoint are in it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+# A transaction takes an id when it first writes, so ids count those commits that wrote something, exactly.
+_COUNTERS = b"""
+select (pg_current_wal_insert_lsn() - '0/0')::float8, pg_snapshot_xmax(pg_current_snapshot())::text::float8,
+  array(select pid from pg_stat_activity where datname = current_database() and application_name = any($1))"""
+
+
+@dataclass(slots=True)
+class Spent:
+    """What was spent; ``server_us`` is None where the kernel does not tell."""
+
+    wall_s: float = 0.0
+    client_us: float = 0.0
+    server_us: float | None = None
+    wal_bytes: float = 0.0
+    commits: float = 0.0
+
+    def add(self, other: Spent) -> None:
+        """Add what was spent in another stretch."""
+        self.wall_s += other.wall_s
+        self.client_us += other.client_us
+        if other.server_us is not None:
+            self.server_us = (self.server_us or 0.0) + other.server_us
+        self.wal_bytes += other.wal_bytes
+        self.commits += other.commits
+
+    def each(self, name: str, count: int) -> dict[str, float]:
+        """Return the figures for one of ``count`` things, under ``name``."""
+        figures = {
+            f"{name}, client CPU": self.client_us / count,
+            f"{name}, WAL": self.wal_bytes / count,
+            f"{name}, commits": self.commits / count,
+        }
+        if self.server_us is not None:
+            figures[f"{name}, server CPU"] = self.server_us / count
+        return figures
+
+
+@dataclass(slots=True)
+class Meter:
+    """Reads the counters of a server, and the CPU time of backends of one database."""
+
+    connection: psycopg.AsyncConnection[Any]
+    _wal: float = field(default=0.0, init=False)
+    _commits: float = field(default=0.0, init=False)
+    _pids: list[int] = field(default_factory=list[int], init=False)
+
+    @asynccontextmanager
+    async def measured(self, applications: list[str]) -> AsyncGenerator[Spent, None]:
+        """Measure the block, on the server the backends of these names; what it gives is filled at the end."""
+        spent = Spent()
+        await self._read(applications)
+        wal, commits = self._wal, self._commits
+        server = {pid: cpu_us(pid) for pid in self._pids}
+        client, wall = time.process_time(), time.perf_counter()
+        yield spent
+        spent.wall_s = time.perf_counter() - wall
+        spent.client_us = (time.process_time() - client) * 1e6
+        await self._read(applications)
+        spent.wal_bytes, spent.commits = self._wal - wal, self._commits - commits
+        used = [_difference(cpu_us(pid), server.get(pid, 0.0)) for pid in self._pids]
+        if used and None not in used:
+            spent.server_us = sum(each for each in used if each is not None)
+
+    async def _read(self, applications: list[str]) -> None:
+        found = await self.connection.execute(_COUNTERS, [applications])
+        row = await found.fetchone()
+        assert row is not None
+        self._wal, self._commits, self._pids = row
+
+
+def _difference(now: float | None, before: float | None) -> float | None:
+    return None if now is None or before is None else now - before
+
+
+def cpu_us(pid: int) -> float | None:
+    """Return the CPU time of a process in microseconds, or None where the kernel does not tell.
+
+    From schedstat: the ticks of ``stat`` are 10,000 microseconds long.
+    """
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[0]) / 1e3
+    except (OSError, ValueError, IndexError):
+        return None
