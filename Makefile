@@ -4,7 +4,8 @@
 
 PYTHON ?= python3
 ARGS ?=
-ROUNDS ?= 5000
+ROUNDS ?= 2000
+WORKERS ?= 2
 UV_VERSION := 0.13.9
 INDEX := https://pypi.org/simple
 
@@ -32,16 +33,16 @@ help: ## list the targets
 setup: $(READY) ## make .venv with the locked dependencies (the other targets do it when needed)
 
 test: $(READY) ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
-races: $(READY) ## the race storms at length: ROUNDS=5000 of each, about ten minutes
-	CONTINUUM_RACE_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/journal/races $(ARGS)
+races: $(READY) ## step and storm the journal: ROUNDS=2000 of each storm, about a quarter of an hour
+	CONTINUUM_RACE_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/journal/races -q -s $(ARGS)
 
 conformance: $(READY) ## what must hold, a line each: code, sentence, verdict
 	$(BIN)/python tools/conformance.py
 
 matrix: $(UV_READY) ## run the tests on every supported Python of this machine
-	$(TOOLS)/bin/python tools/matrix.py $(UV) $(ARGS)
+	$(TOOLS)/bin/python tools/matrix.py $(UV) -n $(WORKERS) $(ARGS)
 
 pythons: $(UV_READY) ## make an environment for every supported Python of this machine
 	$(TOOLS)/bin/python tools/matrix.py $(UV) --prepare

@@ -2,7 +2,7 @@
 
 The classifiers in pyproject.toml say which versions are supported. Each gets an environment of its own
 with the locked dependencies, .venv-3.12 and so on. The first failure ends it, so that it is read last.
-With --prepare the environments are only made.
+With --prepare the environments are only made; with --others the tests of this program's own Python are left out.
 """
 
 import os
@@ -26,6 +26,10 @@ print(sys.executable)
 def main() -> None:
     uv, *arguments = sys.argv[1:]
     only_prepare = arguments == ["--prepare"]
+    own = ""
+    if "--others" in arguments:
+        arguments.remove("--others")
+        own = f"{sys.version_info.major}.{sys.version_info.minor}"
     pythons = {version: find(version) for version in supported_versions()}
     for version, python in pythons.items():
         print(f"Python {version}: {python}" if python else f"skipped: {version} not found", flush=True)
@@ -34,7 +38,7 @@ def main() -> None:
     found = {version: python for version, python in pythons.items() if python}
     for version, python in found.items():  # all of them first: what one records the others replay
         prepare(uv, version, python)
-    for version in found if not only_prepare else ():
+    for version in [version for version in found if version != own and not only_prepare]:
         print(f"\nPython {version}", flush=True)
         run([f".venv-{version}/bin/python", "-m", "pytest", *arguments], dict(os.environ))
 
