@@ -7,6 +7,7 @@
     ├── InvalidId(ValueError)           the caller: an id that cannot be used
     ├── InvalidSetting(ValueError)      the caller: a url, a schema's name or another setting that cannot be used
     ├── DatabaseUnreachable(ConnectionError)  the operator: Postgres does not answer, or refuses us
+    ├── DatabaseBusy(TimeoutError)      the caller: somebody's open transaction holds what this needs; ask again
     ├── DatabaseRefused(ValueError)     the caller: Postgres will not store this value, now or ever
     ├── SchemaMismatch(RuntimeError)    the operator: the tables are not those that this release works with
     ├── RunNotFound(LookupError)        the caller: no run has this id
@@ -44,6 +45,7 @@ __all__ = [
     "ChildFailed",
     "ChildTimedOut",
     "ContinuumError",
+    "DatabaseBusy",
     "DatabaseRefused",
     "DatabaseUnreachable",
     "DecodeError",
@@ -127,6 +129,10 @@ class InvalidSetting(ContinuumError, ValueError):
 
 class DatabaseUnreachable(ContinuumError, ConnectionError):
     """Postgres does not answer, or refuses us. The text names the url, without its password."""
+
+
+class DatabaseBusy(ContinuumError, TimeoutError):
+    """Somebody's open transaction holds what this needs. Nothing was changed; it may be asked again."""
 
 
 class DatabaseRefused(ContinuumError, ValueError):

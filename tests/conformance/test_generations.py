@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from continuum._core.effects import Message
 from continuum._core.entries import event_of_entry
 from continuum._core.events import RunStarted, SignalReceived
 from continuum._journal.commit import Complete, Continue, Fenced, Passivate
 from tests.conformance.harness import World
-from tests.journal.harness import begin, child, claim, entry, outcome, root, signal, soon, turn, write
+from tests.journal.harness import begin, child, claim, entry, outcome, root, signal, soon, task, turn, write
 
+DONE = b'{"name":"work","input":null,"result":1}'
 START = entry("", b'{"input":2,"carried":0,"child_deadlines":{}}', "run_started")
 
 
@@ -68,6 +72,47 @@ async def test_unread_signals_come_behind_the_start_in_order(world: World) -> No
         assert first.carried == 3
         assert [found.payload for found in rest if isinstance(found, SignalReceived)] == [b"0", b"1", b"2"]
         assert [mail.payload for mail in loaded.mail] == [b'{"payload":3}'], "what was not journaled is mail still"
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["reported", "requeued"])
+async def test_a_generation_is_not_told_of_an_earlier_ones_activities(world: World, lost: bool) -> None:
+    """CN05 an attempt's outcome is for the generation that asked for it, and says so."""
+    async with world.journal("w") as journal:
+        world.season("w")
+        run, other = await begin(journal, root("r"), root("other"))
+        for each in (run, other):
+            await write(journal, turn(each, tasks=(task(max_attempts=1),)))
+        attempts = await journal.claim_tasks("q", 10, 10)
+        await write(journal, turn(run, status=Continue(1, (START,))))
+        await journal.send([signal("other")])
+        if lost:
+            world.lapse_tasks()
+            assert await journal.requeue_tasks() == 2
+        else:
+            outcomes = [
+                (attempt, Message(attempt.run_id, "activity_completed", "t", DONE)) for attempt in attempts
+            ]
+            assert len(await journal.report_tasks(outcomes)) == 2
+        mail = await journal.mail(["r", "other"])
+        assert [(found.key, found.generation) for found in mail["other"]] == [("go", None), ("t", 1)]
+        assert "r" not in mail
+        assert world.count("tasks") == 0
+
+
+async def test_mail_of_a_generation_that_ends_before_it_is_read_says_whose_it_is(world: World) -> None:
+    """CN05 what came for an earlier generation is told apart, and consumed without an entry."""
+    async with world.journal() as journal:
+        (run,) = await begin(journal)
+        await write(journal, turn(run, tasks=(task(),)))
+        (attempt,) = await journal.claim_tasks("q", 10, 10)
+        await journal.report_tasks([(attempt, Message("r", "activity_completed", "t", DONE))])
+        await write(journal, turn(run, status=Continue(1, (START,))))
+        (again,) = await journal.reclaim(await journal.leases())
+        (loaded,) = await journal.load([again])
+        (mail,) = loaded.mail
+        assert (mail.generation, again.generation) == (1, 2)
+        await write(journal, turn(again, consumed=(mail.id,)))
+        assert await journal.mail(["r"]) == {}
 
 
 async def test_live_children_can_still_be_cancelled(world: World) -> None:

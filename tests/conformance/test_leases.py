@@ -136,6 +136,7 @@ async def test_an_older_attempt_cannot_end_a_task(world: World) -> None:
         await write(one, turn(run, tasks=(task(max_attempts=3),)))
         (older,) = await one.claim_tasks("q", 10, 10)
         world.lapse_tasks()
+        world.season("b")
         assert await other.requeue_tasks() == 1
         (newer,) = await other.claim_tasks("q", 10, 10)
         assert (older.attempt, newer.attempt) == (1, 2)

@@ -9,7 +9,7 @@ import sys
 import psycopg
 import pytest
 
-from continuum._journal.commit import Complete, Passivate
+from continuum._journal.commit import Complete, Fenced, Lease, Passivate, Stale, Undone
 from continuum._journal.migrate import migrate, migrations
 from continuum._journal.outside import cancelling_here, sending, starting, take, take_async
 from continuum.errors import ContinuumError, RunNotActive, RunNotFound
@@ -55,8 +55,25 @@ async def test_mail_leaves_only_in_the_commit_that_records_it(world: World) -> N
         (run,) = await begin(journal)
         await journal.send([signal("r", b"1"), signal("r", b"2")])
         first, second = (await journal.mail(["r"]))["r"]
-        await write(journal, turn(run, entries=(entry(),), consumed=(second.id, 10**12)))
+        await write(journal, turn(run, entries=(entry(),), consumed=(second.id,)))
         assert (await journal.mail(["r"]))["r"] == (first,)
+
+
+async def test_what_consumes_mail_that_is_journaled_already_is_void(world: World) -> None:
+    """LF19 mail is journaled once: a commit that consumes it again is stale, and its group is undone."""
+    async with world.journal() as journal:
+        run, mate = await begin(journal, root("r"), root("mate"))
+        await journal.send([signal("r", b"1"), signal("r", b"2")])
+        first, second = (await journal.mail(["r"]))["r"]
+        await write(journal, turn(run, entries=(entry("a"),), consumed=(first.id,)))
+        again = turn(run, seq=2, entries=(entry("b"), entry("c")), consumed=(first.id, second.id))
+        assert await journal.commit(again) == (Stale(),)
+        assert await journal.commit(turn(mate, entries=(entry(),)), again) == (Undone(), Stale())
+        assert world.entries("r") == [(1, "activity_completed", "a")]
+        assert world.entries("mate") == []
+        assert (await journal.mail(["r"]))["r"] == (second,), "what it would have consumed is still there"
+        await journal.release([Lease("r", 1)])
+        assert await journal.commit(again) == (Fenced(),), "whoever lost the lease is told that"
 
 
 async def test_a_start_by_a_taken_id_changes_nothing(world: World) -> None:

@@ -29,10 +29,10 @@ from tests.journal.harness import (
 
 
 async def test_closing_leaves_nobody_waiting(database: str) -> None:
-    async with worker(database) as journal:
-        run, large, quick = await begin(journal, root("r"), root("s"), root("t"))
-        with psycopg.connect(database) as somebody:
-            somebody.execute("select 1 from continuum.runs for update")
+    with psycopg.connect(database) as somebody:
+        async with worker(database) as journal:
+            run, large, quick = await begin(journal, root("r"), root("s"), root("t"))
+            somebody.execute("select 1 from continuum.runs for update")  # until everything is closed
             many = tuple(entry(f"a{number}") for number in range(2_500))
             commits = [journal.submit(turn(run, entries=(entry(),))), journal.submit(turn(large, entries=many))]
             ends = asyncio.ensure_future(journal.wait("r"))
@@ -40,19 +40,23 @@ async def test_closing_leaves_nobody_waiting(database: str) -> None:
             await blocked(database)
             await blocked(database, "large")
             commits.append(journal.submit(turn(quick, entries=(entry(),))))
-            closing = asyncio.ensure_future(asyncio.sleep(0))
-            await closing
-    assert await soon(asyncio.gather(*commits)) is not None
-    with pytest.raises((asyncio.CancelledError, DatabaseUnreachable)):
-        await soon(ends)
-    with pytest.raises(DatabaseUnreachable):
-        await soon(cancelling)
+        assert await soon(asyncio.gather(*commits)) == [(Unknown(),)] * 3
+        with pytest.raises(DatabaseUnreachable, match="closed"):
+            await soon(ends)
+        with pytest.raises(DatabaseUnreachable):
+            await soon(cancelling)
 
 
 async def test_a_closed_journal_says_so(database: str) -> None:
     async with worker(database) as journal:
         (run,) = await begin(journal)
-    for call in (journal.start([root("new")]), journal.beat(), journal.cancel("r", ""), journal.ends(["r"])):
+    for call in (
+        journal.start([root("new")]),
+        journal.beat(),
+        journal.cancel("r", ""),
+        journal.ends(["r"]),
+        journal.wait("r"),
+    ):
         with pytest.raises(DatabaseUnreachable, match="closed"):
             await soon(call)
     assert await soon(journal.commit(turn(run, entries=(entry(),)))) == (Unknown(),)

@@ -28,6 +28,7 @@ WRONG = [
     'postgresql://bob:hunter2%zz"s3cret@host/db',
     "postgresql://bob:hunter2@host/db?nonsense=1",
     "postgresql://bob:hunter2@host/db?sslmode",
+    "postgresql://bob@corp:hunter2@host/db",
     "postgresql://bob@corp:hunter2@host/db?sslmode",
     "host=h password='hunter2\\'s3cret t0psy' bogus",
     "host=h password='hunter2 s3cret",
@@ -69,7 +70,6 @@ HIDDEN = {
     "postgresql://bob:hunter2@host:5432/db": "postgresql://bob:***@host:5432/db",
     "postgresql://bob:hunter2@/s3cret@host/db": "postgresql://bob:***@host/db",
     "postgresql://bob:hunter2%40s3cret@host/db": "postgresql://bob:***@host/db",
-    "postgresql://bob@corp:hunter2@host/db": "postgresql://bob@corp:***@host/db",
     "postgresql://bob:hunter2[s3cret@host/db": "postgresql://bob:***@host/db",
     "postgresql://bob:hunter2\ns3cret@host/db": "postgresql://bob:***@host/db",
     "postgresql://host/db?user=bob&password=hunter2%26s3cret&sslmode=disable": (
@@ -89,6 +89,17 @@ HIDDEN = {
 def test_a_url_is_shown_without_its_password(url: str) -> None:
     assert check_url(url) == url
     assert shown(url) == HIDDEN[url]
+
+
+def test_a_url_with_two_at_signs_is_refused_and_shown_without_its_password() -> None:
+    """libpq would read "hunter2@host" as a port, and say so."""
+    url = "postgresql://bob@corp:hunter2@host/db"
+    assert shown(url) == "postgresql://bob@corp:***@host/db"
+    with pytest.raises(InvalidSetting, match="%40"):
+        check_url(url)
+    assert (
+        check_url("postgresql://bob%40corp:hunter2@host/db@home") == "postgresql://bob%40corp:hunter2@host/db@home"
+    )
 
 
 @pytest.fixture

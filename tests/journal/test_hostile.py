@@ -9,9 +9,9 @@ import pytest
 
 from continuum._core.effects import Message
 from continuum._core.entries import Entry
-from continuum._journal.commit import Claimed, Commit, Committed, Complete, NewRoot, Rejected
+from continuum._journal.commit import Claimed, Commit, Committed, Complete, NewRoot, Rejected, Undone
 from continuum._journal.journal import PostgresJournal
-from continuum.errors import RunNotFound
+from continuum.errors import DatabaseRefused, RunNotFound
 from tests.journal.harness import (
     begin,
     child,
@@ -121,13 +121,13 @@ async def test_each_refused_commit_is_told_so_and_its_neighbours_are_written(dat
         await write(journal, turn(run, status=Complete(b"1")))
 
 
-async def test_a_refused_commit_takes_its_group_with_it(database: str) -> None:
+async def test_a_refused_commit_undoes_its_group(database: str) -> None:
     async with worker(database) as journal:
         a, b, c = await begin(journal, root("a"), root("b"), root("c"))
         group = journal.commit(turn(a, entries=(entry(),)), turn(b, entries=(entry(payload=b"{"),)))
         also = journal.commit(turn(c, entries=(entry("\udc80"),)), turn(run_of("nobody")))
         outcomes = await soon(asyncio.gather(group, also))
-        assert [[type(found) for found in pair] for pair in outcomes] == [[Rejected] * 2] * 2
+        assert [[type(found) for found in pair] for pair in outcomes] == [[Undone, Rejected], [Rejected] * 2]
         assert select(database, "select count(*) from continuum.events") == [(0,)]
 
 
@@ -141,15 +141,17 @@ def run_of(run_id: str) -> Claimed:
         NewRoot("x" * 5 + "".join(map(chr, range(0x4E00, 0x5200))), "flow", 1, b"null"),
         NewRoot("bad", "flow", 1, b"{"),
         NewRoot("b\0d", "flow", 1, b"null"),
+        NewRoot("b\udc80d", "flow", 1, b"null"),
+        NewRoot("bad", "fl\ud800w", 1, b"null"),
         NewRoot("bad", "flow", 2**40, b"null"),
         NewRoot("bad", "flow", 1, b"null", priority=7_000),
         NewRoot("bad", "flow", 1, b"null", attributes=b'{"a":"\\u0000"}'),
     ],
-    ids=range(6),
+    ids=range(8),
 )
 async def test_a_bad_start_raises_and_starts_nothing(database: str, bad: NewRoot) -> None:
     async with worker(database) as journal:
-        with pytest.raises(ValueError):  # DatabaseRefused, or text that no encoding has
+        with pytest.raises(DatabaseRefused):
             await journal.start([root("good"), bad])
         assert select(database, "select 1 from continuum.runs") == []
         assert await journal.start([root("good")]) == {"good"}
@@ -222,6 +224,7 @@ SPOILED = {
     " set generation = 2, seq = seq - 1 where run_id = 'bad'",
     "an unknown type": "update continuum.events set type = 'surprise' where run_id = 'bad' and seq = 2",
     "no object": "update continuum.events set payload = '[1]' where run_id = 'bad' and seq = 2",
+    "nothing": "update continuum.events set payload = null where run_id = 'bad' and seq = 2",
     "a text": "update continuum.events set payload = '\"a\"' where run_id = 'bad' and seq = 2",
 }
 

@@ -15,8 +15,23 @@ from continuum._journal.commit import Complete
 from continuum._journal.journal import PostgresJournal
 from continuum._journal.migrate import Migration, migrate, migrations, roles_script
 from continuum.errors import DatabaseUnreachable, SchemaMismatch
-from tests.journal.harness import begin, child, claim, entry, root, select, signal, task, turn, worker, write
+from tests.journal.harness import (
+    begin,
+    blocked,
+    child,
+    claim,
+    entry,
+    root,
+    select,
+    signal,
+    soon,
+    task,
+    turn,
+    worker,
+    write,
+)
 
+HELD_FOR_LONG = "select 'ok' from pg_sleep(1.2)"  # in Postgres: longer than a session of ours waits for a row
 NAMES = [migration.name for migration in migrations()]
 
 
@@ -41,6 +56,17 @@ async def test_migrating_makes_everything_once(empty_database: str) -> None:
 async def test_many_at_once_migrate_once(empty_database: str) -> None:
     done = await asyncio.gather(*(migrate(empty_database) for _ in range(5)))
     assert sorted(done) == [[]] * 4 + [NAMES]
+
+
+async def test_who_migrates_waits_for_another_that_does_however_long_it_takes(empty_database: str) -> None:
+    """A journal's own sessions wait for locks for a second at most: a migration may take longer."""
+    with psycopg.connect(empty_database) as somebody:
+        somebody.execute("select pg_advisory_xact_lock(hashtextextended('continuum continuum', 0))")
+        migrating = asyncio.ensure_future(migrate(empty_database))
+        await blocked(empty_database, "migrate")
+        assert select(empty_database, HELD_FOR_LONG) == [("ok",)]
+        assert not migrating.done()
+    assert await soon(migrating) == NAMES
 
 
 async def test_without_migrating_one_is_told_what_lacks(empty_database: str) -> None:

@@ -9,9 +9,9 @@ import pytest
 from continuum._journal import outside
 from continuum._journal.cascade import Cascade, Steps, cancelling
 from continuum._journal.journal import PostgresJournal
-from continuum.errors import RunNotActive, RunNotFound
+from continuum.errors import DatabaseRefused, RunNotActive, RunNotFound
 from tests.databases import run
-from tests.journal.harness import begin, child, entry, listening, root, signal, turn, worker, write
+from tests.journal.harness import begin, child, claim, entry, listening, root, signal, turn, worker, write
 
 SCHEMA = "continuum"
 
@@ -65,6 +65,50 @@ async def test_the_first_statement_begins_the_callers_transaction_and_does_not_e
             assert outside.take(connection, outside.starting(SCHEMA, [root("r")])) == {"r"}
             connection.rollback()
         assert await journal.views.describe("r") is None
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+async def test_messages_of_which_one_has_no_receiver_are_not_sent_at_all(database: str, autocommit: bool) -> None:
+    async with PostgresJournal(database).open() as journal:
+        await journal.start([root("live"), root("ended")])
+        await journal.cancel("ended", "")
+        with psycopg.connect(database, autocommit=autocommit) as connection:
+            for missing, error in (("nobody", RunNotFound), ("\udc80", RunNotFound), ("ended", RunNotActive)):
+                for receivers in (("live", missing), (missing, "live")):
+                    with pytest.raises(error):
+                        outside.take(connection, outside.sending(SCHEMA, [signal(to) for to in receivers]))
+            connection.commit()
+        assert await journal.mail(["live"]) == {}
+        with psycopg.connect(database) as connection:
+            outside.take(connection, outside.sending(SCHEMA, [signal("live"), signal("live")]))
+        assert len((await journal.mail(["live"]))["live"]) == 2
+
+
+@pytest.mark.parametrize("committed", [True, False])
+async def test_a_start_on_the_callers_connection_is_part_of_its_transaction(
+    database: str, committed: bool
+) -> None:
+    async with PostgresJournal(database).open() as client, worker(database) as journal:
+        heard = await listening(journal)
+        async with await psycopg.AsyncConnection.connect(database) as connection:
+            await connection.execute("create table orders (id int)")
+            assert await client.start([root("r"), root("s")], connection=connection) == {"r", "s"}
+            assert await client.start([root("r")], connection=connection) == set()
+            assert await client.describe("r") is None
+            await (connection.commit() if committed else connection.rollback())
+        if committed:
+            await heard.until("ready", "flow:1")
+        assert len(await claim(journal)) == (2 if committed else 0)
+
+
+async def test_text_that_no_encoding_has_leaves_the_callers_transaction_as_it_was(database: str) -> None:
+    async with PostgresJournal(database).open() as journal:
+        async with await psycopg.AsyncConnection.connect(database) as connection:
+            await connection.execute("create table orders (id int)")
+            with pytest.raises(DatabaseRefused):
+                await journal.start([root("\udc80")], connection=connection)
+            await journal.start([root("r")], connection=connection)
+        assert await journal.describe("r") is not None
 
 
 async def test_whoever_is_told_may_fail_and_hears_the_next_hint(

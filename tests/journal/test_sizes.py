@@ -10,6 +10,7 @@ import pytest
 
 from continuum._core.effects import NewRun
 from continuum._journal import flusher
+from continuum._journal.batch import Group
 from continuum._journal.commit import Committed, Complete, Fenced, Passivate, Rejected
 from tests.journal.harness import (
     KID,
@@ -156,6 +157,29 @@ async def test_who_takes_turns_waits_while_too_much_is_to_be_written(
         assert not room.done()
         await soon(asyncio.gather(room, *waiting))
         assert type((await soon(late))[0]).__name__ == "Committed"
+
+
+async def test_of_a_herd_that_waits_for_room_as_many_pass_as_fit(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """200 committers of 700 kB each had 139 MB in memory at once; here all is a hundredth."""
+    monkeypatch.setattr(flusher, "ROOM_BYTES", 320_000)
+    sizes: list[int] = []
+    enter = flusher.Flusher._enter
+
+    def weighed(self: flusher.Flusher, group: Group) -> None:
+        enter(self, group)
+        sizes.append(self._size)
+
+    monkeypatch.setattr(flusher.Flusher, "_enter", weighed)
+    async with worker(database) as journal:
+        await journal.start([root(f"r{number:03}") for number in range(200)])
+        runs = (await claim(journal, limit=200)).values()
+        weight = entry("heavy", b'"' + b"x" * 7_000 + b'"')
+        outcomes = await soon(asyncio.gather(*(journal.commit(turn(run, entries=(weight,))) for run in runs)))
+        assert {type(found) for (found,) in outcomes} == {Committed}
+    assert len(sizes) == 200
+    assert 300_000 < max(sizes) < 320_000 + 8_000
 
 
 async def test_a_caller_that_gives_up_gives_its_room_back(database: str, monkeypatch: pytest.MonkeyPatch) -> None:

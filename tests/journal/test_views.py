@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import psycopg
+import pytest
+
 from continuum._core.failure import encode_failure
 from continuum._journal.commit import Complete, Continue, Fail, Park, Passivate
+from continuum._journal.journal import PostgresJournal
+from continuum._journal.protocol import Journal
+from continuum._journal.statements import statement
 from continuum.errors import Failure
 from tests.journal.harness import begin, child, claim, entry, root, select, turn, worker, write
 
@@ -57,6 +63,42 @@ async def test_a_wake_up_that_never_comes_can_be_read_in_every_time_zone(databas
             (run,) = (await claim(journal)).values()
             await write(journal, turn(run, status=Passivate(wakeup_us=10**18)))
             assert await journal.views.describe(run.run_id) is not None
+
+
+async def test_the_journal_describes_a_run(database: str) -> None:
+    async with worker(database) as journal:
+        reader: Journal = journal
+        await begin(journal)
+        row = await reader.describe("r")
+        assert row == await journal.views.describe("r")
+        assert row is not None
+        assert (row.run_id, row.state, row.worker_id) == ("r", "running", "w")
+        assert await reader.describe("missing") is None
+        assert await reader.describe("\udc80") is None
+
+
+@pytest.mark.parametrize("state", ["failed", "parked"])
+async def test_troubled_runs_are_found_by_an_index_of_their_own(database: str, state: str) -> None:
+    sql = """insert into continuum.runs
+               (run_id, depth, workflow, version, input, state, started_at, completed_at, error)
+             select 'r' || n, 0, 'flow', 1, 'null', state, now(), case when state <> 'parked' then now() end,
+                    case when state <> 'completed' then '{"type":"E","message":"m"}'::json end
+             from (select n, case when n %% 5000 = 0 then 'failed' when n %% 5000 = 1 then 'parked'
+                             else 'completed' end as state
+                   from generate_series(1, 50000) n) x"""
+    select(database, sql)
+    select(database, "analyze continuum.runs")
+    async with PostgresJournal(database).open() as journal:
+        found = await journal.views.roots(state=state)
+        assert len(found) == 10
+        assert {row.state for row in found} == {state}
+    wanted = statement("list_roots", "continuum", frozenset((state,)))
+    with psycopg.connect(database, cursor_factory=psycopg.RawCursor) as connection:
+        connection.execute("set plan_cache_mode = force_generic_plan")
+        connection.execute(b"prepare tried as " + wanted.text)
+        given = ",".join({"state": f"'{state}'", "limit": "100"}.get(name, "null") for name in wanted.parameters)
+        plan = "\n".join(row[0] for row in connection.execute(f"explain execute tried ({given})".encode()))
+    assert "runs_troubled" in plan, plan
 
 
 async def test_a_history_is_read_in_pages_over_all_generations(database: str) -> None:

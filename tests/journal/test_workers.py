@@ -126,20 +126,47 @@ async def test_only_the_named_run_is_charged(database: str) -> None:
         for number in range(2):
             async with worker(database, f"w{number}") as dying:
                 await claim(dying, limit=10)
-                await dying.beat("named")
-                await dying.beat("nobody" if number else "named")
+                await dying.suspect("named")
+                await dying.suspect("nobody" if number else "named")
                 age(database, f"w{number}", "beat_at")
                 await heir.take_over()
         deaths = {run_id: run.deaths for run_id, run in (await claim(heir)).items()}
         assert deaths == {"named": 1, "other": 0, "elsewhere": 0}
 
 
-async def test_reclaiming_takes_only_what_is_held_under_the_token_named(database: str) -> None:
+async def test_a_suspect_is_named_until_another_is(database: str) -> None:
+    named = "select suspect_run_id from continuum.workers"
     async with worker(database) as journal:
+        assert (await journal.suspect("one")).alive
+        await journal.beat()
+        assert select(database, named) == [("one",)]
+        await journal.suspect("other")
+        assert select(database, named) == [("other",)]
+        await journal.suspect(None)
+        assert select(database, named) == [(None,)]
+        with pytest.raises(DatabaseRefused):
+            await journal.suspect("\udc80")
+        await journal.suspect(None)
+
+
+async def test_beats_at_once_share_one_connection(database: str) -> None:
+    async with worker(database) as journal:
+        beats = await soon(asyncio.gather(*(journal.beat() for _ in range(8)), journal.suspect("r")))
+        assert all(beat.alive for beat in beats)
+        count = """select count(*) from pg_stat_activity
+                   where datname = current_database() and application_name = 'continuum heartbeat'"""
+        assert select(database, count) == [(1,)]
+        assert journal._control.epoch == 1
+
+
+async def test_reclaiming_takes_only_what_is_held_under_the_token_named_or_a_later_one(database: str) -> None:
+    async with worker(database, "a") as journal, worker(database, "b") as other:
         await begin(journal, root("r"), root("s"))
         found = await journal.reclaim([Lease("r", 1), Lease("s", 9), Lease("gone", 1)])
         assert [(run.run_id, run.token) for run in found] == [("r", 2)]
-        assert await journal.reclaim([Lease("r", 1)]) == []
+        (again,) = await journal.reclaim([Lease("r", 1)])
+        assert again.token == 3, "it may be asked again when its answer was lost"
+        assert await other.reclaim([Lease("r", 1)]) == []
         assert await journal.reclaim([]) == []
 
 
@@ -229,6 +256,15 @@ async def test_the_sweep_goes_on_where_it_stopped(database: str) -> None:
         assert parts == [Swept(0, 3, False), Swept(0, 3, False), Swept(0, 1, True), Swept(0, 0, True)]
 
 
+async def test_until_the_sweep_is_finished_its_next_part_is_due_at_once(database: str) -> None:
+    async with worker(database, "a") as one, worker(database, "b") as other:
+        deliver(database, *(f"gone{number}" for number in range(7)))
+        parts = [await side.sweep(every_s=3600, budget=3) for side in (one, other, one)]
+        assert parts == [Swept(0, 3, False), Swept(0, 3, False), Swept(0, 1, True)]
+        assert await one.sweep(every_s=3600, budget=3) is None
+        assert await other.sweep(every_s=3600, budget=3) is None
+
+
 async def test_the_sweep_skips_what_others_hold(database: str) -> None:
     async with worker(database, "a") as journal:
         (run,) = await begin(journal)
@@ -254,6 +290,34 @@ async def test_tasks_are_taken_by_priority_when_they_are_due(database: str) -> N
         assert order[:1] == ["t2"]
         assert sorted(order[1:3]) == ["t1", "t4"]
         assert await journal.claim_tasks("q", 1, 10) == []
+
+
+async def test_a_tasks_priority_makes_it_due_hours_ago_within_bounds(database: str) -> None:
+    async with worker(database) as journal:
+        (run,) = await begin(journal)
+        given = {"none": 0, "two": 2, "below": -3, "beyond": 70_000}
+        await write(journal, turn(run, tasks=tuple(task(key, priority=given[key]) for key in given)))
+        sql = "select key, priority, (extract(epoch from now() - run_at) / 3600)::int from continuum.tasks"
+        found = {key: (priority, hours) for key, priority, hours in select(database, sql)}
+        assert found == {"none": (0, 0), "two": (2, 2), "below": (0, 0), "beyond": (1000, 1000)}
+        select(database, "update continuum.tasks set run_at = now() - interval '3 hours' where key = 'none'")
+        order = [(await journal.claim_tasks("q", 1, 10))[0].key for _ in range(3)]
+        assert order == ["beyond", "none", "two"], "what waited for long goes before what is urgent"
+
+
+async def test_only_who_was_connected_for_a_lease_judges_attempts(database: str) -> None:
+    async with worker(database, "a") as one, PostgresJournal(database).open() as client:
+        (run,) = await begin(one)
+        await write(one, turn(run, tasks=(task(max_attempts=9),)))
+        await one.claim_tasks("q", 1, 10)
+        select(database, "update continuum.tasks set lease_until = now() - interval '1 second'")
+        assert await client.requeue_tasks() == 0
+        assert await one.requeue_tasks() == 0
+        age(database, "a", "connected_at")
+        select(database, "update continuum.workers set dead_at = now()")
+        assert await one.requeue_tasks() == 0, "the dead judge nobody"
+        select(database, "update continuum.workers set dead_at = null")
+        assert await one.requeue_tasks() == 1
 
 
 async def test_a_task_goes_its_way(database: str) -> None:

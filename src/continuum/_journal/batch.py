@@ -19,6 +19,7 @@ from continuum._journal.commit import (
     Fenced,
     Outcome,
     Passivate,
+    Stale,
     Undone,
 )
 from continuum._journal.connections import JsonText
@@ -69,6 +70,7 @@ class Written:
     at_us: int
     fenced: set[str]
     undone: set[str]
+    stale: set[str] = field(default_factory=set[str])
     existed: set[str] = field(default_factory=set[str])
     undelivered: set[str] = field(default_factory=set[str])
     near: set[str] = field(default_factory=set[str])
@@ -78,10 +80,18 @@ class Written:
     def __post_init__(self) -> None:
         self.plain = Committed(self.at_us)
 
+    def outcomes(self, group: Group) -> tuple[Outcome, ...]:
+        """Return what became of the commits of a group."""
+        if self.fenced or self.undone or self.stale or self.existed or self.undelivered:
+            return tuple([self.outcome(member.commit) for member in group.members])
+        return (self.plain,) * len(group.members)
+
     def outcome(self, commit: Commit) -> Outcome:
         """Return what became of one commit of the batch."""
         if commit.run_id in self.fenced:
             return Fenced()
+        if commit.run_id in self.stale:
+            return Stale()
         if commit.run_id in self.undone:
             return Undone()
         if not self.existed and not self.undelivered:
@@ -93,12 +103,9 @@ class Written:
 
 def flush_parts(members: Iterable[Rendered]) -> frozenset[str]:
     """Return which parts of the flush statement are needed."""
-    parts: set[str] = set()
-    for member in members:
-        parts.update(member.rows)
-        if member.standing:
-            parts.add("standing")
-    return frozenset(parts)
+    members = list(members)
+    standing = {"standing"} if any(member.standing for member in members) else set[str]()
+    return frozenset(standing.union(*(member.rows for member in members)))
 
 
 def flush_values(
@@ -120,6 +127,9 @@ def written(parts: frozenset[str], row: Sequence[Any]) -> Written:
     """Return the flush statement's answer by name."""
     result = Written(row[0], set(row[1]), set(row[2]))
     at = 3
+    if "consumed" in parts:
+        result.stale = set(row[at])
+        at += 1
     if "children" in parts:
         result.existed = set(row[at])
         at += 1
@@ -136,7 +146,7 @@ def tell(hints: Hints, groups: Iterable[Group], result: Written) -> None:
     ended: list[str] = []
     ready: set[str] = set()
     queues: set[str] = set()
-    void = result.fenced | result.undone
+    void = result.fenced | result.undone | result.stale
     for group in groups:
         for member in group.members:
             commit = member.commit
@@ -160,3 +170,14 @@ def tell(hints: Hints, groups: Iterable[Group], result: Written) -> None:
         hints.say("ready", ready)
     if queues:
         hints.say("tasks", queues)
+
+
+def doubt(hints: Hints, groups: Iterable[Group]) -> None:
+    """Note what others should know if commits of unknown outcome are durable; if not, it does no harm."""
+    for group in groups:
+        for member in group.members:
+            commit = member.commit
+            hints.arm((commit.run_id, *(message.run_id for message in commit.messages)))
+            hints.say("ready", {f"{child.workflow}:{child.version}" for child in commit.children})
+            hints.say("ended", [commit.run_id] if isinstance(commit.status, Complete | Fail | Cancel) else ())
+            hints.say("tasks", {task.queue for task in commit.tasks})

@@ -18,7 +18,7 @@ from continuum._core.machine import RunContext
 from continuum._journal.connections import JsonText, is_storable
 from continuum._journal.hints import Hints
 from continuum._journal.statements import Statement, statement
-from continuum.errors import Failure
+from continuum.errors import DatabaseRefused, Failure
 
 T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
@@ -60,10 +60,15 @@ class Cascade:
 
 
 def cancelling(schema: str, run_id: str, reason: str) -> Steps[Cascade]:
-    """Cancel ``run_id`` and all live runs below it. Nothing is changed if it has ended or does not exist."""
+    """Cancel ``run_id`` and all live runs below it. Nothing is changed if it has ended or does not exist.
+
+    Raises ``DatabaseRefused`` for a reason that cannot be stored.
+    """
     done = Cascade(run_id, run_id.rpartition("/")[0])
     if not is_storable(run_id):
         return done
+    if not is_storable(reason):  # with NUL in it, a parent could never journal what it is told
+        raise DatabaseRefused(f"the reason for cancelling run {run_id!r} cannot be stored: {reason!r}")
     found = yield Step(statement("cancel_root", schema), _root(run_id, reason), "cancel.root")
     if not found:
         return done

@@ -129,8 +129,13 @@ class Fenced:
 
 
 @dataclass(frozen=True, slots=True)
+class Stale:
+    """Nothing was written: a message that it consumes is journaled already. Drop this copy, load the run anew."""
+
+
+@dataclass(frozen=True, slots=True)
 class Undone:
-    """Nothing was written because another commit of the same group was fenced."""
+    """Nothing was written because another commit of the same group was not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +150,7 @@ class Rejected:
     error: str
 
 
-Outcome: TypeAlias = Committed | Fenced | Undone | Unknown | Rejected
+Outcome: TypeAlias = Committed | Fenced | Stale | Undone | Unknown | Rejected
 
 # --- starting, leases, mail
 
@@ -196,12 +201,16 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """A message as it lies in an inbox."""
+    """A message as it lies in an inbox.
+
+    ``generation``, if there is one, is the only one that it is for: another consumes it without an entry.
+    """
 
     id: int
     type: str
     key: str
     payload: bytes
+    generation: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,10 @@ def check_url(url: object) -> str:
     scheme, separator, _ = url.partition("://")
     if separator and scheme not in ("postgresql", "postgres") and re.fullmatch(r"[a-z0-9+.-]+", scheme, re.I):
         raise InvalidSetting(f"database url {shown(url)} has the scheme {scheme!r}; {form}")
+    if separator and url.partition("://")[2].partition("/")[0].partition("?")[0].count("@") > 1:
+        raise InvalidSetting(
+            f"database url {shown(url)} has two @ before its database; in a password write %40; {form}"
+        )
     try:
         conninfo_to_dict(url)
     except psycopg.ProgrammingError as error:
@@ -127,21 +131,26 @@ async def connect(url: str, *, name: str, prepared: bool | None = True, timeout_
     return connection
 
 
+_SESSION = b"""
+select set_config(s.name, wanted.value, false) from pg_settings s join (values
+  ('statement_timeout', '0'), ('transaction_timeout', '0'), ('idle_session_timeout', '0'),
+  ('idle_in_transaction_session_timeout', '0'), ('lock_timeout', '1s'), ('jit', 'off'),
+  ('default_transaction_isolation', 'read committed'), ('default_transaction_deferrable', 'off')
+) wanted (name, value) using (name)"""
+
+
 async def _is_direct(connection: Connection) -> bool:
     """Tell whether no pooler stands in between: it would have made up the process id that it gave us.
 
-    A session that is ours alone is set up: limits of time that a role brings along are for other programs (a
-    batch would be cut off each time), and no statement of ours is worth compiling.
+    A session that is ours alone is set up. Limits of time that a role brings along are for other programs: a batch
+    would be cut off each time. The isolation is the one that every race was run at. Nothing waits longer than a
+    second for a row that somebody holds. No statement of ours is worth compiling.
     """
     try:
         row = await (await connection.execute("select pg_backend_pid()")).fetchone()
         direct = row is not None and row[0] == connection.info.backend_pid
         if direct:
-            await connection.execute(
-                "select set_config(name, 'off', false) from unnest(array['jit']) name union all "
-                "select set_config(name, '0', false) from unnest(array['statement_timeout', "
-                "'idle_session_timeout', 'idle_in_transaction_session_timeout']) name"
-            )
+            await connection.execute(_SESSION)
     except BaseException:
         await connection.close()
         raise
@@ -166,7 +175,7 @@ def is_storable(text: str) -> bool:
 
 
 # Classes of errors that come from the values of a statement: it fails each time, whatever the server does.
-_OF_VALUES = ("22", "23", "54", "P0", "XX")
+_OF_VALUES = ("22", "23", "54", "P0")
 
 
 def is_of_values(error: psycopg.Error) -> bool:
@@ -174,6 +183,11 @@ def is_of_values(error: psycopg.Error) -> bool:
     return (
         isinstance(error, (psycopg.DataError, psycopg.IntegrityError)) or (error.sqlstate or "")[:2] in _OF_VALUES
     )
+
+
+def is_of_server(error: psycopg.Error) -> bool:
+    """Tell whether something is broken inside the server: a page, perhaps, that only this statement touches."""
+    return (error.sqlstate or "").startswith("XX")
 
 
 def is_lock_timeout(error: psycopg.Error) -> bool:

@@ -14,6 +14,7 @@ from continuum.errors import DatabaseUnreachable, RunNotFound
 
 POLL_S = 1.0
 DEAF_POLL_S = 0.1  # when notifications do not come through
+_CLOSED = "the journal is closed; open another one"
 Read = Callable[[Collection[str]], Awaitable[dict[str, End | None]]]
 
 
@@ -26,9 +27,12 @@ class Ends:
         self._waiting: dict[str, list[asyncio.Future[End]]] = {}
         self._asked: set[str] = set()
         self._some = asyncio.Event()
+        self._closed = False
 
     async def wait(self, run_id: str) -> End:
-        """Return how the run ended, when it has. Raises ``RunNotFound``."""
+        """Return how the run ended, when it has. Raises ``RunNotFound``; once closed ``DatabaseUnreachable``."""
+        if self._closed:
+            raise DatabaseUnreachable(_CLOSED)
         future: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(run_id, []).append(future)
         self.look([run_id])
@@ -42,10 +46,12 @@ class Ends:
                 self._waiting.pop(run_id, None)
 
     def close(self) -> None:
-        """Cancel those who wait: nobody asks for them any more."""
+        """Tell those who wait that nobody asks for them any more."""
+        self._closed = True
         for futures in self._waiting.values():
             for future in futures:
-                future.cancel()
+                if not future.done():
+                    future.set_exception(DatabaseUnreachable(_CLOSED))
 
     def look(self, names: Collection[str]) -> None:
         """Ask soon about these runs: "id/" is all below it, nothing at all is everybody."""

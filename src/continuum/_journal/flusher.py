@@ -14,14 +14,14 @@ from collections.abc import Sequence
 
 import psycopg
 
-from continuum._journal.batch import Group, Written, flush_parts, flush_values, tell, written
-from continuum._journal.commit import Commit, Outcome, Rejected, Unknown
-from continuum._journal.connections import is_lock_timeout, is_of_values, one_line
+from continuum._journal.batch import Group, Written, doubt, flush_parts, flush_values, tell, written
+from continuum._journal.commit import Commit, Fenced, Outcome, Rejected, Undone, Unknown
+from continuum._journal.connections import is_lock_timeout, is_of_server, is_of_values, one_line
 from continuum._journal.hints import Hints
 from continuum._journal.hooks import Hooks
 from continuum._journal.lane import Backoff, Lane, OutcomeUnknown
 from continuum._journal.large import LargeWriter
-from continuum._journal.render import render
+from continuum._journal.render import Rendered, render
 from continuum._journal.statements import Statement, statement
 
 logger = logging.getLogger("continuum.journal")
@@ -35,7 +35,9 @@ PATIENT, WARY = (
 )  # how long a flush waits for rows that somebody holds: at first, and while some are held
 HELD_S = 0.25
 REFRESH_S = (5.0, 60.0, 300.0)  # plans made while the tables were empty cost 2.6 times as much
+MOST_ATTEMPTS = 4  # of a whole batch, before it is taken apart
 _DISCARD_PLANS = Statement(b"discard plans", ())
+_BEGIN, _ROLLBACK = Statement(b"begin", ()), Statement(b"rollback", ())
 
 
 class Flusher:
@@ -50,8 +52,7 @@ class Flusher:
         self._hooks = hooks
         self._groups = 0
         self._size = 0
-        self._open: set[Group] = set()
-        self._under_way: set[str] = set()
+        self._under_way: dict[str, Group] = {}
         self._closed = False
         self._waiting: deque[Group] = deque()
         self._held: list[Group] = []
@@ -90,8 +91,10 @@ class Flusher:
         return future
 
     async def room(self) -> None:
-        """Wait until less than ``ROOM_BYTES`` are waiting to be written."""
-        await self._room.wait()
+        """Wait until less than ``ROOM_BYTES`` are waiting to be written. Of many who wait, as many pass as fit."""
+        while self._size > ROOM_BYTES:
+            self._room.clear()
+            await self._room.wait()
 
     async def run(self) -> None:
         """Write what is handed in until cancelled."""
@@ -107,29 +110,42 @@ class Flusher:
     def close(self) -> None:
         """Settle what is open: nobody will hear its answer any more."""
         self._closed = True
-        for group in list(self._open):
+        groups = list(dict.fromkeys(self._under_way.values()))
+        for group in groups:
             group.settle(Unknown() for _ in group.members)
+        doubt(self._hints, groups)
+
+    def serve(self, worker: str) -> None:
+        """Write for another worker id from now on; what waits was handed in under a lease that is gone."""
+        for group in [*self._waiting, *self._held]:
+            group.settle(Fenced() for _ in group.members)
+        self._waiting.clear()
+        self._held.clear()
+        self.worker = worker
 
     def _enter(self, group: Group) -> None:
-        run_ids = group.run_ids()
-        for at, run_id in enumerate(run_ids):
+        for member in group.members:
+            run_id = member.commit.run_id
             if run_id in self._under_way:
-                self._under_way.difference_update(run_ids[:at])
+                self._forget(group)
                 raise RuntimeError(f"a commit of run {run_id!r} is under way already")
-            self._under_way.add(run_id)
-        self._open.add(group)
+            self._under_way[run_id] = group
         self._size += group.size
-        if self._size > ROOM_BYTES:
-            self._room.clear()
 
     def _leave(self, group: Group) -> None:
-        if group not in self._open:
+        if not self._forget(group):
             return
-        self._open.remove(group)
-        self._under_way.difference_update(group.run_ids())
         self._size -= group.size
-        if self._size <= ROOM_BYTES:
+        if self._size <= ROOM_BYTES and not self._room.is_set():
             self._room.set()
+
+    def _forget(self, group: Group) -> bool:
+        found = False
+        for member in group.members:
+            if self._under_way.get(member.commit.run_id) is group:
+                del self._under_way[member.commit.run_id]
+                found = True
+        return found
 
     async def _wait(self) -> None:
         self._some.clear()
@@ -153,75 +169,107 @@ class Flusher:
             groups.append(self._waiting.popleft())
         return groups
 
-    async def _write(self, groups: list[Group]) -> None:
+    async def _write(self, groups: list[Group], attempt: int = 1) -> None:
         """Write a batch; come back when each of its groups is settled or set aside."""
-        backoff, told = Backoff(), False
+        backoff = Backoff()
         while True:
             try:
                 await self._hooks.reach("flush.begin")
-                result = await self._send(groups)
+                result = await self._send(groups, PATIENT if attempt == 1 and not self._held else WARY)
             except OutcomeUnknown as error:
                 logger.warning("a flush of %d commits got no answer: %s", len(groups), error)
                 for group in groups:
                     group.settle(Unknown() for _ in group.members)
+                doubt(self._hints, groups)
                 return
             except psycopg.Error as error:
-                if is_lock_timeout(error):
-                    await self._set_aside(groups)
+                if await self._dealt_with(groups, error, attempt):
                     return
-                if is_of_values(error):
-                    await self._isolate(groups, error)
-                    return
-                if not told:
+                if attempt == 1:
                     logger.warning("a flush was refused: %s; trying again", one_line(error))
-                told = True
+                attempt += 1
                 await backoff.pause()
             else:
                 await self._hooks.reach("flush.committed")
                 tell(self._hints, groups, result)
                 for group in groups:
-                    group.settle([result.outcome(member.commit) for member in group.members])
+                    group.settle(result.outcomes(group))
                 return
 
-    async def _send(self, groups: Sequence[Group]) -> Written:
-        members = [member for group in groups for member in group.members]
+    async def _send(self, groups: Sequence[Group], lock_timeout: str) -> Written:
+        own: list[bytes] = []
         rows: dict[str, list[bytes]] = {}
-        for member in members:
-            for table, found in member.rows.items():
-                rows.setdefault(table, []).extend(found)
-        parts = flush_parts(members)
-        values = flush_values(
-            self.worker, (member.own for member in members), rows, WARY if self._held else PATIENT
-        )
+        parts: set[str] = set()
+        for group in groups:
+            for member in group.members:
+                own.append(member.own)
+                if member.standing:
+                    parts.add("standing")
+                for table, found in member.rows.items():
+                    rows.setdefault(table, []).extend(found)
+        needed = frozenset(parts.union(rows))
+        values = flush_values(self.worker, own, rows, lock_timeout)
         await self._lane.ping()
-        answer = await self._lane.rows(statement("flush", self._schema, parts), values)
-        return written(parts, answer[0])
+        answer = await self._lane.rows(statement("flush", self._schema, needed), values)
+        return written(needed, answer[0])
 
-    async def _isolate(self, groups: list[Group], error: psycopg.Error) -> None:
-        """Find the commit that Postgres refuses by halving; its neighbours are written."""
-        if len(groups) == 1:
-            logger.error("a commit of run %r is refused: %s", groups[0].members[0].commit.run_id, one_line(error))
-            groups[0].settle(Rejected(one_line(error)) for _ in groups[0].members)
-            return
+    async def _dealt_with(self, groups: list[Group], error: psycopg.Error, attempt: int) -> bool:
+        """Find who is to blame for an error, and write the others. False: nobody yet, so try all again."""
+        if is_lock_timeout(error):
+            held = await self._held_by_others(groups)
+            stuck = [group for group in groups if _touches(group, held)]
+            if stuck:
+                self._hold(stuck)
+                if len(stuck) < len(groups):
+                    await self._write([group for group in groups if not _touches(group, held)])
+                return True
+        elif is_of_values(error) and len(groups) == 1:
+            await self._reject(groups[0], error)
+            return True
+        elif is_of_values(error):
+            attempt = MOST_ATTEMPTS
+        # No run's row is held: a child's id that somebody else is inserting, a table that is being altered, a
+        # server short of memory. Perhaps it lies with one commit, so in the end the batch is taken apart.
+        if attempt < MOST_ATTEMPTS:
+            return False
         half = len(groups) // 2
-        await self._write(groups[:half])
-        await self._write(groups[half:])
+        if half == 0 and is_of_server(error):
+            await self._reject(groups[0], error)
+        elif half == 0:
+            self._hold(groups)
+        else:
+            await self._write(groups[:half], attempt)
+            await self._write(groups[half:], attempt)
+        return True
 
-    async def _set_aside(self, groups: list[Group]) -> None:
-        """Keep those whose rows somebody holds for later, and write the others."""
-        held = await self._held_by_others(groups)
-        stuck = [group for group in groups if _touches(group, held)]
-        free = [group for group in groups if not _touches(group, held)]
-        if not stuck and len(groups) > 1:  # not a run's row: a child's id that somebody else is inserting, perhaps
-            half = len(groups) // 2
-            stuck, free = [], groups
-            for part in (groups[:half], groups[half:]):
-                await self._write(part)
-            return
-        self._held += stuck or groups
+    async def _reject(self, group: Group, error: psycopg.Error) -> None:
+        """Settle a group that Postgres refuses; of several members only those whose fault it is are rejected."""
+        faults = [one_line(error)]
+        if len(group.members) > 1:
+            faults = [await self._fault(member) for member in group.members]
+            faults = faults if any(faults) else [one_line(error)] * len(faults)
+        logger.error("a commit of run %r is refused: %s", group.run_ids()[0], one_line(error))
+        group.settle([Rejected(fault) if fault else Undone() for fault in faults])
+
+    async def _fault(self, member: Rendered) -> str:
+        """Return why Postgres refuses one member by itself, or nothing. Writes nothing."""
+        try:
+            await self._lane.rows(_BEGIN, {})
+            try:
+                parts = flush_parts([member])
+                values = flush_values(self.worker, [member.own], member.rows, WARY)
+                await self._lane.rows(statement("flush", self._schema, parts), values)
+            except psycopg.Error as error:
+                return one_line(error) if is_of_values(error) or is_of_server(error) else ""
+            finally:
+                await self._lane.rows(_ROLLBACK, {})
+        except (OutcomeUnknown, psycopg.Error) as error:
+            logger.info("not found out who is to blame: %s", one_line(error))
+        return ""
+
+    def _hold(self, groups: Sequence[Group]) -> None:
+        self._held += groups
         self._look_at = asyncio.get_running_loop().time() + HELD_S
-        if stuck and free:
-            await self._write(free)
 
     async def _let_go(self) -> None:
         """Put those back whose rows are free again."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 
 import psycopg
 
-from continuum._journal.connections import is_of_values, one_line
+from continuum._journal.connections import is_of_values, is_storable, one_line
 from continuum._journal.hooks import Hooks
 from continuum._journal.lane import Backoff, Lane, OutcomeUnknown
 from continuum._journal.statements import statement
@@ -38,8 +38,11 @@ CHANNELS = {
 class Hints:
     """Gathers hints and sends them; arms runs that have mail and no worker (POKE)."""
 
-    def __init__(self, lane: Lane, schema: str, hooks: Hooks) -> None:
+    def __init__(
+        self, lane: Lane, schema: str, hooks: Hooks, here: Callable[[str, Collection[str]], None]
+    ) -> None:
         self._lane = lane
+        self._here = here
         self._hooks = hooks
         self._poke = statement("poke", schema)
         self._channels = {kind: name.replace("{schema}", schema) for kind, name in CHANNELS.items()}
@@ -47,23 +50,23 @@ class Hints:
         self._said: dict[str, dict[str, None]] = {kind: {} for kind in CHANNELS}
         self._some = asyncio.Event()
 
-    def mail(self, near: Iterable[str], far: Collection[str]) -> None:
-        """Note runs that have mail: ``near`` with this worker, ``far`` with another or with none."""
-        self._runs.update(dict.fromkeys(near))
-        self._runs.update(dict.fromkeys(far))
+    def mail(self, near: Collection[str], far: Collection[str]) -> None:
+        """Note runs that have mail: ``near`` with this worker, which is told now, ``far`` with another or none."""
+        self.arm(near)
+        self.arm(far)
         self.say("wake", far)
-        self._some.set()
+        if near:
+            self._here("wake", near)
 
     def arm(self, run_ids: Iterable[str]) -> None:
         """Note runs that may have mail and nobody to read it, such as those that just gave up their lease."""
-        self._runs.update(dict.fromkeys(run_ids))
-        self._some.set()
+        self._keep(filter(is_storable, run_ids))
 
     def say(self, kind: str, names: Iterable[str]) -> None:
         """Note something to be told on the channel of ``kind``."""
         said = self._said[kind]
         if len(said) < MOST_KEPT:
-            said.update(dict.fromkeys(names))
+            said.update(dict.fromkeys(filter(is_storable, names)))
         if said:
             self._some.set()
 
@@ -102,7 +105,9 @@ class Hints:
             rows = await self._lane.rows(self._poke, values)
         except (OutcomeUnknown, psycopg.Error, asyncio.CancelledError) as error:
             if isinstance(error, psycopg.Error) and is_of_values(error):  # it would be refused for ever
-                logger.error("hints refused and dropped, polls and the sweep find the rest: %s", one_line(error))
+                logger.error("hints refused and dropped, polls find what they were of: %s", one_line(error))
+                if pairs and runs:  # the queue of notifications may be full: runs must be armed all the same
+                    self._keep(runs)
                 return True
             self._keep(runs)
             for kind, names in said.items():

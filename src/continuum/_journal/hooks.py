@@ -1,7 +1,8 @@
 """Named points that the journal passes: inert, unless a test or a fault is hung in.
 
-The rule: a point is reached between two things that are each atomic, so stopping there shows what a crash or
-another worker may see. The names are the contract of the race tests; ``POINTS`` lists them all.
+The rule: a point lies between two things that are each atomic, or inside a transaction that is open (of ``large``
+and ``cancel``), so stopping there shows what a crash or another worker may see. The names are the contract of the
+race tests; ``POINTS`` lists them all.
 """
 
 from __future__ import annotations

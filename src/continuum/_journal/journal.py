@@ -12,10 +12,11 @@ from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import psycopg
+
 from continuum._core.effects import Message
 from continuum._core.failure import encode_failure
 from continuum._core.jsontext import dump
-from continuum._journal.batch import array
 from continuum._journal.commit import (
     Announcement,
     Beat,
@@ -31,6 +32,7 @@ from continuum._journal.commit import (
     TakenOver,
 )
 from continuum._journal.connections import JsonText, check_url, connect, is_storable
+from continuum._journal.description import RunRow
 from continuum._journal.ends import Ends
 from continuum._journal.flusher import Flusher
 from continuum._journal.hints import Hints
@@ -39,25 +41,23 @@ from continuum._journal.lane import Lane, Lanes, OutcomeUnknown
 from continuum._journal.large import LargeWriter
 from continuum._journal.listener import Listener
 from continuum._journal.migrate import migrate, verify
+from continuum._journal.outside import starting, take_async
 from continuum._journal.protocol import Hint
 from continuum._journal.reader import Reader
 from continuum._journal.render import message_row
-from continuum._journal.rows import claimed_row, end_row, root_row
+from continuum._journal.rows import announcement_row, claimed_row, end_row, rendered, root_row
 from continuum._journal.statements import check_schema, statement
 from continuum._journal.tasks import Tasks
 from continuum._journal.views import Views
 from continuum.errors import DatabaseUnreachable, Failure, RunNotFound
 
 logger = logging.getLogger("continuum.journal")
+BEAT_S = 3.0  # for a heartbeat's connection and its answer: the lease must not run out meanwhile
 MOST_DEATHS = 3  # of workers that had named the run: then it is parked
 TAKE_OVER_AT_ONCE = 1_000
 _POISON = Failure(
     "PoisonRun", f"{MOST_DEATHS} workers died while they tried this run alone; resume it after a fix"
 )
-
-
-def _sendable(messages: Sequence[Message]) -> JsonText:
-    return array(message_row(message) for message in messages if is_storable(message.run_id))
 
 
 def _nobody(kind: str, names: Collection[str]) -> None:
@@ -84,11 +84,15 @@ class PostgresJournal:
         self._hooks = hooks
         self._lanes = Lanes(url, name="journal", prepared=prepared, size=connections)
         self._hint_lane = Lane(url, name="hints", prepared=prepared)
-        self._control = Lane(url, name="heartbeat", prepared=prepared)
+        self._control = Lane(url, name="heartbeat", prepared=prepared, answer_s=BEAT_S, connect_s=BEAT_S)
+        self._beating = asyncio.Lock()
+        self._suspect: str | None = None
+        self._cancel_lane = Lane(url, name="cancel", prepared=prepared, answer_s=600)
         self._flush_lane = Lane(url, name="flush", prepared=prepared)
         self._large_lane = Lane(url, name="large", prepared=prepared, answer_s=600)
-        self._hints = Hints(self._hint_lane, schema, hooks)
+        self._hints = Hints(self._hint_lane, schema, hooks, self._told)
         self._large = LargeWriter(self._large_lane, self._hints, schema=schema, hooks=hooks)
+        self._canceller = LargeWriter(self._cancel_lane, self._hints, schema=schema, hooks=hooks)
         self._flusher = Flusher(self._flush_lane, self._hints, self._large, schema=schema, hooks=hooks)
         self._listener = Listener(check_url(listen_url or url), self._hint_lane, schema, self._heard)
         self._ends = Ends(self._ends_of, lambda: self._listener.hears)
@@ -146,14 +150,19 @@ class PostgresJournal:
             self._flusher.close()
             self._ends.close()
             await self._hints.last()
-            for lane in (self._flush_lane, self._large_lane, self._hint_lane, self._control, self._lanes):
+            lanes = (self._flush_lane, self._large_lane, self._cancel_lane, self._hint_lane, self._control)
+            for lane in (*lanes, self._lanes):
                 await lane.close()
 
     # --- runs
 
-    async def start(self, runs: Sequence[NewRoot]) -> set[str]:
+    async def start(
+        self, runs: Sequence[NewRoot], *, connection: psycopg.AsyncConnection[Any] | None = None
+    ) -> set[str]:
         """Insert root runs; return the ids inserted now."""
-        rows = await self._write("start", runs=array(root_row(run) for run in runs))
+        if connection is not None:
+            return await take_async(connection, starting(self.schema, runs))
+        rows = await self._write("start", runs=rendered(root_row, runs))
         started = {row[0] for row in rows}
         self._hints.say("ready", {f"{run.workflow}:{run.version}" for run in runs if run.run_id in started})
         return started
@@ -171,6 +180,10 @@ class PostgresJournal:
         await self._hooks.reach("claim.committed")
         return [claimed_row(row) for row in rows]
 
+    async def describe(self, run_id: str) -> RunRow | None:
+        """Return a run as people see it, or None."""
+        return await self.views.describe(run_id)
+
     async def commit(self, *commits: Commit) -> tuple[Outcome, ...]:
         """Wait for room, write, and return the outcomes."""
         await self.room()
@@ -179,7 +192,8 @@ class PostgresJournal:
 
     async def send(self, messages: Sequence[Message]) -> dict[str, str | None]:
         """Put messages into inboxes; return who got nothing, with its state, or None if there is no such run."""
-        rows = await self._write("send", messages=_sendable(messages))
+        sendable = [message for message in messages if is_storable(message.run_id)]
+        rows = await self._write("send", messages=rendered(message_row, sendable))
         missed: dict[str, str | None] = {message.run_id: None for message in messages}
         for run_id, state, live in rows:
             if live:
@@ -192,7 +206,7 @@ class PostgresJournal:
     async def cancel(self, run_id: str, reason: str) -> Cancelled:
         """End a run and everything below it. Raises ``RunNotFound``."""
         try:
-            done = await self._large.cancel(run_id, reason)
+            done = await self._canceller.cancel(run_id, reason)
         except OutcomeUnknown as error:
             raise DatabaseUnreachable(f"whether run {run_id!r} was cancelled is not known: {error}") from error
         if done is None:
@@ -229,25 +243,35 @@ class PostgresJournal:
 
     async def register(self, worker_id: str, lease_s: float, info: Mapping[str, object]) -> None:
         """Announce this process as a worker."""
-        values = {"worker": worker_id, "lease_s": lease_s, "info": JsonText(dump(dict(info)))}
-        await self._lanes.write(statement("register", self.schema), values)
-        self.worker_id = self._flusher.worker = worker_id
+        told = rendered(lambda said: dump(dict(said)), [info])[1:-1]
+        await self._write("register", worker=worker_id, lease_s=lease_s, info=JsonText(told))
+        self.worker_id = worker_id
+        self._flusher.serve(worker_id)
 
-    async def beat(self, suspect_run_id: str | None = None) -> Beat:
+    async def beat(self) -> Beat:
         """Prolong all leases of this worker."""
-        await self._control.now()  # a new connection is a new epoch, and the beat says so
-        epoch = self._control.epoch
-        values = {"worker": self.worker_id, "suspect": suspect_run_id, "reconnected": epoch != self._beat_epoch}
-        try:
-            rows = await self._control.rows_now(statement("beat", self.schema), values)
-        except OutcomeUnknown as error:
-            raise DatabaseUnreachable(f"a heartbeat got no answer: {error}") from error
-        self._beat_epoch = epoch
-        return Beat(*rows[0])
+        async with self._beating:
+            await self._control.now()  # a new connection is a new epoch, and the beat says so
+            epoch = self._control.epoch
+            anew = epoch != self._beat_epoch
+            values = {"worker": self.worker_id, "suspect": self._suspect, "reconnected": anew}
+            try:
+                rows = await self._control.rows_now(statement("beat", self.schema), values)
+            except OutcomeUnknown as error:
+                raise DatabaseUnreachable(f"a heartbeat got no answer: {error}") from error
+            self._beat_epoch = epoch
+            return Beat(*rows[0])
+
+    async def suspect(self, run_id: str | None) -> Beat:
+        """Name the suspected run that is about to be tried alone, and beat."""
+        self._suspect = run_id
+        return await self.beat()
 
     async def deregister(self) -> None:
         """Take this worker's announcement back."""
         await self._write("deregister", worker=self.worker_id)
+        self.worker_id = None
+        self._flusher.serve("")
 
     async def take_over(self) -> TakenOver:
         """Declare silent workers dead and release their runs."""
@@ -286,12 +310,7 @@ class PostgresJournal:
 
     async def announce(self, definitions: Sequence[Announcement]) -> None:
         """Write down which definitions this worker has."""
-        rows = [
-            b'{"kind":"%b","name":%b,"version":%d,"schemas":%b}'
-            % (found.kind.encode(), dump(found.name), found.version, found.schemas or b"null")
-            for found in definitions
-        ]
-        await self._write("announce", worker=self.worker_id, definitions=array(rows))
+        await self._write("announce", worker=self.worker_id, definitions=rendered(announcement_row, definitions))
 
     async def definitions(self) -> dict[Announcement, int]:
         """Return every definition ever announced, and how many live workers have it."""
@@ -326,7 +345,7 @@ class PostgresJournal:
 
     async def requeue_tasks(self, limit: int = 100) -> int:
         """End attempts whose lease has passed."""
-        return await self._tasks.requeue(limit)
+        return await self._tasks.requeue(self._me(), limit)
 
     # --- parts
 
@@ -355,6 +374,9 @@ class PostgresJournal:
         if kind == "mail":
             self._hints.arm(names)
             kind = "wake"
+        self._told(kind, names)
+
+    def _told(self, kind: str, names: Collection[str]) -> None:
         try:
             self.on_hint(kind, names)
         except Exception:  # whose fault it is goes on without this hint, and hears the next

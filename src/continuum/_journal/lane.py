@@ -16,9 +16,17 @@ from typing import Any
 import psycopg
 from psycopg import errors
 
-from continuum._journal.connections import Connection, connect, is_lost, is_of_values, one_line, shown
+from continuum._journal.connections import (
+    Connection,
+    connect,
+    is_lock_timeout,
+    is_lost,
+    is_of_values,
+    one_line,
+    shown,
+)
 from continuum._journal.statements import Statement
-from continuum.errors import DatabaseRefused, DatabaseUnreachable
+from continuum.errors import DatabaseBusy, DatabaseRefused, DatabaseUnreachable
 
 logger = logging.getLogger("continuum.journal")
 FIRST_PAUSE_S = 0.05
@@ -49,11 +57,14 @@ class Backoff:
 class Lane:
     """One connection, made on first use. ``epoch`` counts the connections made."""
 
-    def __init__(self, url: str, *, name: str, prepared: bool | None = None, answer_s: float = 60.0) -> None:
+    def __init__(
+        self, url: str, *, name: str, prepared: bool | None = None, answer_s: float = 60.0, connect_s: float = 10.0
+    ) -> None:
         self.url = url
         self.name = name
         self.prepared = prepared
         self.answer_s = answer_s
+        self.connect_s = connect_s
         self.epoch = 0
         self._connection: Connection | None = None
         self._lock = asyncio.Lock()
@@ -85,16 +96,21 @@ class Lane:
     async def rows_now(self, statement: Statement, values: dict[str, Any]) -> list[tuple[Any, ...]]:
         """Run one statement, or raise ``DatabaseUnreachable`` at once if Postgres is away or refuses to act.
 
-        Raises ``OutcomeUnknown``, or ``DatabaseRefused`` for values that it will not have.
+        Raises ``OutcomeUnknown``, ``DatabaseRefused`` for values that it will not have,
+        or ``DatabaseBusy``.
         """
         async with self._lock:
             connection = await self.now()
             try:
                 return await self.answered(connection, statement.text, statement.arguments(values))
             except psycopg.Error as error:
+                if is_lock_timeout(error):
+                    raise DatabaseBusy(f"an open transaction holds what this needs: {one_line(error)}") from error
                 if is_of_values(error):
                     raise DatabaseRefused(f"Postgres refuses what it was given: {one_line(error)}") from error
                 raise DatabaseUnreachable(f"Postgres at {shown(self.url)} refuses: {one_line(error)}") from error
+            except UnicodeError as error:
+                raise DatabaseRefused(f"text that no encoding has: {one_line(error)}") from error
 
     async def ping(self) -> None:
         """Try a connection that was idle for a while; the next statement gets a new one if it does not answer."""
@@ -149,7 +165,9 @@ class Lane:
         connection = self._connection
         if connection is None or is_lost(connection):
             if not self._closed:
-                connection = self._connection = await connect(self.url, name=self.name, prepared=self.prepared)
+                connection = self._connection = await connect(
+                    self.url, name=self.name, prepared=self.prepared, timeout_s=self.connect_s
+                )
                 self.epoch += 1
             if connection is None or self._closed:
                 await self.close()

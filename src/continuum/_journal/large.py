@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from continuum._journal.batch import Group, Written, flush_values, tell, written
+from continuum._journal.batch import Group, Written, doubt, flush_values, tell, written
 from continuum._journal.cascade import Cascade, Steps, cancelling, locking
-from continuum._journal.commit import Cancelled, Fenced, Rejected, Undone, Unknown
+from continuum._journal.commit import Cancelled, Fenced, Rejected, Stale, Undone, Unknown
 from continuum._journal.connections import (
     Connection,
     is_in_the_way,
@@ -32,7 +32,7 @@ from continuum._journal.hooks import Hooks
 from continuum._journal.lane import Backoff, Lane, OutcomeUnknown
 from continuum._journal.render import TABLES, held
 from continuum._journal.statements import Statement, statement
-from continuum.errors import DatabaseRefused, DatabaseUnreachable
+from continuum.errors import DatabaseBusy, DatabaseRefused, DatabaseUnreachable
 
 logger = logging.getLogger("continuum.journal")
 T = TypeVar("T")
@@ -40,13 +40,14 @@ Execute = Callable[[Statement, dict[str, Any]], Awaitable[list[tuple[Any, ...]]]
 PORTION_ROWS = 2_000
 PORTION_BYTES = 4_000_000
 LOCK_TIMEOUT = "1s"
+PATIENCE_S = 30.0  # of a cascade for rows that others hold
 # Children come first: a message may go to one. What is consumed comes after what records it.
 _ORDER = ("children", "entries", "messages", "consumed", "tasks", "discarded")
 assert set(_ORDER) == set(TABLES)
 
 
-class _Fenced(Exception):
-    """The lease of a member is another's; the transaction is rolled back."""
+class _Void(Exception):
+    """A member is fenced or stale; the transaction is rolled back."""
 
     def __init__(self, result: Written) -> None:
         self.result = result
@@ -87,8 +88,12 @@ class LargeWriter:
             await self._settle(worker, group)
 
     async def cancel(self, run_id: str, reason: str) -> Cancelled | None:
-        """Cancel a run with everything below it; None if there is no such run. Raises ``OutcomeUnknown``."""
+        """Cancel a run with everything below it; None if there is no such run.
+
+        Raises ``OutcomeUnknown``, ``DatabaseUnreachable``, ``DatabaseRefused``, after a while ``DatabaseBusy``.
+        """
         backoff = Backoff()
+        give_up_at = asyncio.get_running_loop().time() + PATIENCE_S
         while True:
             try:
                 async with self._lock:
@@ -98,6 +103,8 @@ class LargeWriter:
                     raise DatabaseRefused(f"Postgres refuses what it was given: {one_line(error)}") from error
                 if not is_in_the_way(error):
                     raise DatabaseUnreachable(f"Postgres refuses to cancel: {one_line(error)}") from error
+                if asyncio.get_running_loop().time() > give_up_at:
+                    raise DatabaseBusy(f"others hold runs below {run_id!r}: {one_line(error)}") from error
                 logger.info("a cascade from %r has to wait: %s", run_id, one_line(error))
                 await backoff.pause()
             else:
@@ -124,14 +131,19 @@ class LargeWriter:
             try:
                 async with self._lock:
                     done = await self._write(worker, group)
-            except _Fenced as fenced:
+            except _Void as fenced:
                 outcome = fenced.result.outcome
-                ours = (outcome(member.commit) for member in group.members)
-                group.settle(found if isinstance(found, Fenced) else Undone() for found in ours)
+                ours = [outcome(member.commit) for member in group.members]
+                group.settle(found if isinstance(found, Fenced | Stale) else Undone() for found in ours)
                 return
             except OutcomeUnknown as error:
                 logger.warning("a large commit got no answer: %s", error)
                 group.settle(Unknown() for _ in group.members)
+                doubt(self._hints, [group])
+                return
+            except DatabaseRefused as error:
+                logger.error("a large commit is refused: %s", error)
+                group.settle(Rejected(str(error)) for _ in group.members)
                 return
             except psycopg.Error as error:
                 if is_of_values(error):
@@ -149,7 +161,7 @@ class LargeWriter:
                 tell(self._hints, [group], done.result)
                 for cascade in done.cascades:
                     cascade.tell(self._hints)
-                group.settle(done.result.outcome(member.commit) for member in group.members)
+                group.settle(done.result.outcomes(group))
                 return
 
     async def _write(self, worker: str, group: Group) -> _Done:
@@ -181,12 +193,14 @@ class LargeWriter:
         own = [held(member, 1) for member in group.members]
         total = await self._flush(execute, worker, own, {}, frozenset())
         if total.fenced:
-            raise _Fenced(total)
+            raise _Void(total)
         await self._hooks.reach("large.locked")
         for table in _ORDER:
             rows = [row for member in group.members for row in member.rows.get(table, ())]
             for portion in portions(rows):
                 answer = await self._flush(execute, worker, own, {table: portion}, frozenset((table,)))
+                if answer.stale:
+                    raise _Void(answer)
                 total.existed |= answer.existed
                 total.undelivered |= answer.undelivered
                 total.near |= answer.near

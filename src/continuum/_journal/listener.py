@@ -54,8 +54,7 @@ class Listener:
             try:
                 connection = await connect(self._url, name="listen", prepared=False)
                 try:
-                    backoff.reset()
-                    await self._listen(connection)
+                    await self._listen(connection, backoff)
                 finally:
                     await connection.close()
             except (DatabaseUnreachable, psycopg.Error) as error:
@@ -63,9 +62,10 @@ class Listener:
             self.hears = self._listening = False
             await backoff.pause()
 
-    async def _listen(self, connection: Connection) -> None:
+    async def _listen(self, connection: Connection, backoff: Backoff) -> None:
         for channel in (*self._kinds, self._probe):
             await connection.execute(f"listen {channel}".encode())
+        backoff.reset()
         self._tell("gap", ())
         self._listening = True
         self._anew.set()

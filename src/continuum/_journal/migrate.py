@@ -16,9 +16,9 @@ from typing import Any
 
 import psycopg
 
-from continuum._journal.connections import Connection, connect, one_line
+from continuum._journal.connections import Connection, connect, is_lost, one_line
 from continuum._journal.statements import check_schema, file_text, in_schema
-from continuum.errors import SchemaMismatch
+from continuum.errors import DatabaseUnreachable, SchemaMismatch
 
 __all__ = ["Migration", "migrate", "migrations", "roles_script", "verify"]
 
@@ -71,6 +71,8 @@ async def migrate(url: str, *, schema: str = "continuum") -> list[str]:
     try:
         return await _migrate(connection, check_schema(schema))
     except psycopg.Error as error:
+        if is_lost(connection):
+            raise DatabaseUnreachable(f"the connection broke during the migration: {one_line(error)}") from error
         raise SchemaMismatch(
             f"schema {schema!r} cannot be migrated: {one_line(error)}; "
             "run `continuum db migrate` as a role that may create in this database"
@@ -110,6 +112,9 @@ async def _migrate(connection: Connection, schema: str) -> list[str]:
         return done
     for migration in migrations():
         async with connection.transaction():
+            await connection.execute(
+                "set local lock_timeout = 0"
+            )  # another process migrates for as long as it takes
             await connection.execute(
                 "select pg_advisory_xact_lock(hashtextextended($1, 0))", [f"continuum {schema}"]
             )

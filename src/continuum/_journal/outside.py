@@ -16,13 +16,12 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from continuum._core.effects import Message
-from continuum._journal.batch import array
 from continuum._journal.cascade import Cascade, Step, Steps, cancelling
 from continuum._journal.commit import NewRoot
 from continuum._journal.connections import adapt, is_storable
 from continuum._journal.hints import CHANNELS, payloads
 from continuum._journal.render import message_row
-from continuum._journal.rows import root_row
+from continuum._journal.rows import rendered, root_row
 from continuum._journal.statements import Statement, statement
 from continuum.errors import InvalidSetting, RunNotActive, RunNotFound
 
@@ -37,7 +36,7 @@ _ISOLATION = Statement(b"select current_setting('transaction_isolation')", ())
 
 def starting(schema: str, runs: Sequence[NewRoot]) -> Steps[set[str]]:
     """Insert root runs; the result is the ids inserted."""
-    rows = yield Step(statement("start", schema), {"runs": array(root_row(run) for run in runs)})
+    rows = yield Step(statement("start", schema), {"runs": rendered(root_row, runs)})
     started = {row[0] for row in rows}
     yield _notify(
         schema, {"ready": sorted({f"{run.workflow}:{run.version}" for run in runs if run.run_id in started})}
@@ -50,7 +49,8 @@ def sending(schema: str, messages: Sequence[Message]) -> Steps[None]:
     for message in messages:
         if not is_storable(message.run_id):
             raise RunNotFound(message.run_id)
-    rows = yield Step(statement("send", schema), {"messages": array(message_row(message) for message in messages)})
+    wanted = statement("send", schema, frozenset(("all",)))
+    rows = yield Step(wanted, {"messages": rendered(message_row, messages)})
     states = {run_id: (state, live) for run_id, state, live in rows}
     for message in messages:
         state, live = states.get(message.run_id, (None, False))

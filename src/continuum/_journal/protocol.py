@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from asyncio import Future
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from continuum._core.effects import Message
 from continuum._journal.commit import (
@@ -29,6 +29,7 @@ from continuum._journal.commit import (
     Swept,
     TakenOver,
 )
+from continuum._journal.description import RunRow
 
 # Told of what happened elsewhere: "wake" run ids with mail, "ended" run ids (or "id/": all below), "ready"
 # definitions ("name:version") with due runs, "fenced" worker ids that lost leases, "tasks" queues, and "gap":
@@ -42,12 +43,32 @@ class Journal(Protocol):
     worker_id: str | None
     on_hint: Hint
 
-    async def start(self, runs: Sequence[NewRoot]) -> set[str]:
-        """Insert root runs. Return the ids inserted now; an id that is missing was taken and is as it was."""
+    @property
+    def hears(self) -> bool:
+        """Whether hints of other processes come through. If not, poll more often."""
+        ...
+
+    async def prepare(self, *, migrating: bool = True) -> None:
+        """Make sure that the journal can be used. Raises ``SchemaMismatch``."""
+        ...
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        ...
+
+    async def start(self, runs: Sequence[NewRoot], *, connection: Any = None) -> set[str]:
+        """Insert root runs. Return the ids inserted now; an id that is missing was taken and is as it was.
+
+        With a ``connection`` of the caller's, it is part of the caller's transaction. Raises ``DatabaseBusy`` if
+        an open transaction is starting one of them.
+        """
         ...
 
     async def claim(self, definitions: Sequence[tuple[str, int]], limit: int) -> list[Claimed]:
-        """Lease at most ``limit`` due runs of the given (name, version) to this worker, if it is alive."""
+        """Lease at most ``limit`` due runs of the given (name, version) to this worker, if it is alive.
+
+        A call that is cancelled or fails may have leased runs all the same: ``leases`` finds them.
+        """
         ...
 
     async def load(self, claimed: Sequence[Claimed]) -> list[Loaded]:
@@ -70,12 +91,19 @@ class Journal(Protocol):
         """Wait for room, submit, and return the outcomes."""
         ...
 
+    async def describe(self, run_id: str) -> RunRow | None:
+        """Return a run as people see it, or None."""
+        ...
+
     async def send(self, messages: Sequence[Message]) -> dict[str, str | None]:
         """Put messages into inboxes. Return the state of each receiver that got nothing; None: no such run."""
         ...
 
     async def cancel(self, run_id: str, reason: str) -> Cancelled:
-        """End a run and every live run below it. Raises ``RunNotFound``; of an ended run it changes nothing."""
+        """End a run and every live run below it. Of a run that has ended nothing is changed, and ``runs`` is 0.
+
+        Raises ``RunNotFound``, and ``DatabaseBusy`` if others hold one of the runs for long.
+        """
         ...
 
     async def resume(self, run_id: str) -> bool:
@@ -83,19 +111,32 @@ class Journal(Protocol):
         ...
 
     async def release(self, leases: Sequence[Lease]) -> set[str]:
-        """Give up leases that are still held; the runs are due at once. Return the run ids released."""
+        """Give up leases that are still held; the runs are due at once. Return the run ids released.
+
+        A run whose row somebody holds is left out: ask again.
+        """
         ...
 
     async def reclaim(self, leases: Sequence[Lease]) -> list[Claimed]:
-        """Take own leases anew under higher tokens, after a commit whose outcome is unknown."""
+        """Take own leases anew under higher tokens, after a commit whose outcome is unknown.
+
+        May be asked again when it raised. Raises ``DatabaseBusy`` while the unknown write goes on.
+        """
         ...
 
     async def leases(self) -> list[Lease]:
-        """Return all leases of this worker."""
+        """Return all leases of this worker, also those of a claim whose answer is on its way.
+
+        So what is not resident is to be released only if it was not resident the last time either.
+        """
         ...
 
     async def mail(self, run_ids: Collection[str]) -> dict[str, tuple[Mail, ...]]:
-        """Read the inboxes of some runs. It stays there until a commit consumes it by id."""
+        """Read the inboxes of some runs. What is read stays there until a commit consumes it by id.
+
+        While a commit of the run is under way, the answer may hold what that commit consumes: read again after
+        it. A commit that consumes what is gone is ``Stale``.
+        """
         ...
 
     def arm(self, run_ids: Collection[str]) -> None:
@@ -110,8 +151,12 @@ class Journal(Protocol):
         """Announce this process as a worker under an id that was never used."""
         ...
 
-    async def beat(self, suspect_run_id: str | None = None) -> Beat:
-        """Prolong all leases of this worker, and name the suspect it is about to try."""
+    async def beat(self) -> Beat:
+        """Prolong all leases of this worker. Gives up within seconds: a lease is at stake."""
+        ...
+
+    async def suspect(self, run_id: str | None) -> Beat:
+        """Name the one suspected run that is about to be tried, until another or None is named; and beat."""
         ...
 
     async def deregister(self) -> None:
@@ -123,7 +168,10 @@ class Journal(Protocol):
         ...
 
     async def sweep(self, *, every_s: float = 30, budget: int = 1000) -> Swept | None:
-        """Do one part of the slow sweep, unless another worker did within ``every_s``: then None."""
+        """Do one part of the slow sweep, unless one was finished within ``every_s``: then None.
+
+        Until it is ``finished`` the next part is due at once, here or elsewhere.
+        """
         ...
 
     async def announce(self, definitions: Sequence[Announcement]) -> None:

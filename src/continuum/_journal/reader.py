@@ -12,9 +12,13 @@ from typing import Any
 from continuum._core.entries import TYPES, Entry
 from continuum._journal.commit import Claimed, Loaded, Mail
 from continuum._journal.lane import Lanes
+from continuum._journal.render import BY_REFERENCE
 from continuum._journal.statements import statement
 
-MOST_MAIL = 1_000  # messages of one run read at once; the rest come after these are consumed
+# Messages of one run read at once; the rest come after these are consumed. With an entry and a consumed id for
+# each, a commit of all of them is not a large one.
+MOST_MAIL = 900
+MOST_BYTES = 3_000_000
 
 
 class Reader:
@@ -41,13 +45,14 @@ class Reader:
     async def mail(self, run_ids: Collection[str]) -> dict[str, tuple[Mail, ...]]:
         """Return the mail of runs that have some, in the order in which it came."""
         rows = await self._lanes.read(
-            statement("load_inbox", self._schema), {"run_ids": list(run_ids), "limit": MOST_MAIL}
+            statement("load_inbox", self._schema),
+            {"run_ids": list(run_ids), "limit": MOST_MAIL, "bytes": MOST_BYTES},
         )
-        results = await self._results(rows, key_at=3)
+        results = await self._results(rows, key_at=4)
         found: dict[str, list[Mail]] = {}
-        for run_id, number, kind, key, payload in rows:
+        for run_id, number, generation, kind, key, payload in rows:
             text = _payload(run_id, key, payload, results)
-            found.setdefault(run_id, []).append(Mail(number, kind, key, text))
+            found.setdefault(run_id, []).append(Mail(number, kind, key, text, generation))
         return {run_id: tuple(messages) for run_id, messages in found.items()}
 
     async def _results(self, rows: Iterable[tuple[Any, ...]], key_at: int) -> dict[str, bytes]:
@@ -76,6 +81,8 @@ def _loaded(
             problem = problem or f"entry {expected} of generation {run.generation} is missing, the next is {seq}"
         elif kind not in TYPES:
             problem = problem or f"entry {seq} of generation {run.generation} has the unknown type {kind!r}"
+        elif payload is None and kind != BY_REFERENCE:
+            problem = problem or f"entry {seq} of generation {run.generation} has no payload"
         elif payload is not None and payload[:1] != b"{" and not payload.lstrip().startswith(b"{"):
             problem = problem or f"the payload of entry {seq} of generation {run.generation} is no JSON object"
         entries.append(Entry(kind, key, at_us, _payload(run_id, key, payload, results)))

@@ -6,7 +6,7 @@ JSON and are not touched.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import assert_never
 
@@ -30,6 +30,7 @@ from continuum.policies import Duration, Retry
 
 # A child's result beyond this size is not copied into messages and entries: they refer to the child's row.
 LARGEST_COPY = 1_000_000
+BY_REFERENCE = "child_completed"
 # 9999-12-30, so that no time zone reads it as the year 10000: what is due later than that is never due.
 LAST_US = 253_402_128_000_000_000
 TABLES = ("entries", "messages", "children", "consumed", "tasks", "discarded")
@@ -42,47 +43,41 @@ class Rendered:
     commit: Commit
     own: bytes
     standing: bool
-    rows: dict[str, list[bytes]] = field(default_factory=dict[str, list[bytes]])
-    count: int = 1
-    size: int = 0
-
-    def add(self, table: str, rows: list[bytes]) -> None:
-        """Add ``rows`` for ``table``."""
-        self.rows[table] = rows
-        self.count += len(rows)
-        self.size += sum(map(len, rows))
+    rows: dict[str, list[bytes]]
+    count: int
+    size: int
 
 
 def render(commit: Commit, group: int | None) -> Rendered:
     """Return the rows of ``commit``; commits with one ``group`` number fall together."""
-    run = dump(commit.run_id)
-    standing = commit.status is not KEEP or commit.published is not None
+    run, status = dump(commit.run_id), commit.status
+    standing = status is not KEEP or commit.published is not None
     own = b'{"r":%b,"tok":%d,"op":"n"}' % (run, commit.token)
     if standing or group is not None:
         number = b"null" if group is None else b"%d" % group
         published = b"" if commit.published is None else b',"say":true,"pub":%b' % commit.published
-        own = b'{"r":%b,"tok":%d,"grp":%b%b%b}' % (run, commit.token, number, _status(commit.status), published)
-    rendered = Rendered(commit, own, standing, {}, 1, len(own))
+        own = b'{"r":%b,"tok":%d,"grp":%b%b%b}' % (run, commit.token, number, _status(status), published)
+    rows: dict[str, list[bytes]] = {}
     if commit.entries:
-        rows = entry_rows(run, commit.generation, commit.seq, commit.entries)
-        if isinstance(commit.status, Continue):
-            rows += entry_rows(run, commit.generation + 1, 0, commit.status.entries)
-        rendered.add("entries", rows)
-    elif isinstance(commit.status, Continue):
-        rendered.add("entries", entry_rows(run, commit.generation + 1, 0, commit.status.entries))
+        rows["entries"] = entry_rows(run, commit.generation, commit.seq, commit.entries)
+    if isinstance(status, Continue):
+        rows.setdefault("entries", []).extend(entry_rows(run, commit.generation + 1, 0, status.entries))
     if commit.messages:
-        rendered.add("messages", [_message(run, message) for message in commit.messages])
+        rows["messages"] = [_message(run, message) for message in commit.messages]
     if commit.children:
-        claimed = commit.claimed
-        rendered.add("children", [_child(run, kid, at < claimed) for at, kid in enumerate(commit.children)])
+        rows["children"] = [_child(run, kid, at < commit.claimed) for at, kid in enumerate(commit.children)]
     if commit.consumed:
-        rendered.add("consumed", [b'{"r":%b,"id":%d}' % (run, number) for number in commit.consumed])
+        rows["consumed"] = [b'{"r":%b,"id":%d}' % (run, number) for number in commit.consumed]
     if commit.tasks:
-        rendered.add("tasks", [_task(run, commit.generation, task) for task in commit.tasks])
+        rows["tasks"] = [_task(run, commit.generation, task) for task in commit.tasks]
     if commit.discarded:
-        rows = [b'{"r":%b,"g":%d,"k":%b}' % (run, commit.generation, dump(key)) for key in commit.discarded]
-        rendered.add("discarded", rows)
-    return rendered
+        keys = [(run, commit.generation, dump(key)) for key in commit.discarded]
+        rows["discarded"] = [b'{"r":%b,"g":%d,"k":%b}' % key for key in keys]
+    count, size = 1, len(own)
+    for found in rows.values():
+        count += len(found)
+        size += sum(map(len, found))
+    return Rendered(commit, own, standing, rows, count, size)
 
 
 def held(rendered: Rendered, group: int) -> bytes:
@@ -106,7 +101,7 @@ def entry_rows(run: bytes, generation: int, seq: int, entries: tuple[Entry, ...]
 
 def copied(kind: str, payload: bytes) -> bytes:
     """Return ``payload``, or null for a child's result that is too large to be kept twice."""
-    return b"null" if kind == "child_completed" and len(payload) > LARGEST_COPY else payload
+    return b"null" if kind == BY_REFERENCE and len(payload) > LARGEST_COPY else payload
 
 
 def message_row(message: Message) -> bytes:
@@ -175,7 +170,7 @@ def _task(run: bytes, generation: int, task: NewTask) -> bytes:
         dump(task.queue),
         dump(task.name),
         task.max_attempts,
-        task.priority,
+        min(max(task.priority, 0), 1000),
         task.options or b"null",
         task.input,
     )

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from continuum._core.jsontext import dump
-from continuum._journal.commit import Claimed, End, NewRoot
+from continuum._journal.batch import array
+from continuum._journal.commit import Announcement, Claimed, End, NewRoot
+from continuum._journal.connections import JsonText, one_line
 from continuum._journal.render import LAST_US
+from continuum.errors import DatabaseRefused
+
+T = TypeVar("T")
 
 
 def claimed_row(row: tuple[Any, ...]) -> Claimed:
@@ -19,6 +25,24 @@ def end_row(ended: bool, state: str, result: bytes | None, error: bytes | None) 
     if not ended:
         return None
     return End(state, result if result is not None or state != "completed" else b"null", error)
+
+
+def announcement_row(found: Announcement) -> bytes:
+    """Return a definition as a row of the statement that announces."""
+    return b'{"kind":%b,"name":%b,"version":%d,"schemas":%b}' % (
+        dump(found.kind),
+        dump(found.name),
+        found.version,
+        found.schemas or b"null",
+    )
+
+
+def rendered(row: Callable[[T], bytes], values: Iterable[T]) -> JsonText:
+    """Return ``values`` as one JSON array. Raises ``DatabaseRefused`` for text that no encoding has."""
+    try:
+        return array(row(value) for value in values)
+    except UnicodeError as error:
+        raise DatabaseRefused(f"text that no encoding has: {one_line(error)}") from error
 
 
 def root_row(run: NewRoot) -> bytes:

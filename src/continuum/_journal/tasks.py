@@ -66,9 +66,9 @@ class Tasks:
         self._hints.say("tasks", {row[1] for row in found})
         return {row[0] for row in found}
 
-    async def requeue(self, limit: int) -> int:
+    async def requeue(self, worker: str, limit: int) -> int:
         """End attempts whose lease has passed; return how many."""
-        values = {"limit": limit, "error": JsonText(encode_failure(_LOST))}
+        values = {"worker": worker, "limit": limit, "error": JsonText(encode_failure(_LOST))}
         rows = await self._lanes.write(statement("requeue_tasks", self._schema), values)
         queues, run_ids, found = rows[0]
         self._hints.say("tasks", queues)

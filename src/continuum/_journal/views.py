@@ -6,51 +6,14 @@ The rule: reads lock nothing, are bounded by ``limit``, and go on from the last 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 
 from continuum._journal.connections import is_storable
+from continuum._journal.description import EventRow, RunRow
 from continuum._journal.lane import Lanes
 from continuum._journal.statements import statement
 
 PAGE = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class RunRow:
-    """A run as its row stands. ``state`` is what follows from the row: a leased run is running, for example."""
-
-    run_id: str
-    workflow: str
-    version: int
-    state: str
-    generation: int
-    depth: int
-    parent_run_id: str | None
-    namespace: str
-    worker_id: str | None
-    waiting_for: str | None
-    created_at: datetime
-    started_at: datetime | None
-    completed_at: datetime | None
-    next_wakeup_at: datetime | None
-    input: bytes
-    result: bytes | None
-    error: bytes | None
-    published: bytes | None
-    attributes: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class EventRow:
-    """An entry of a journal and its place. ``payload`` is None for a child's result kept only in its row."""
-
-    generation: int
-    seq: int
-    at_us: int
-    type: str
-    key: str
-    payload: bytes | None
 
 
 class Views:
@@ -104,7 +67,8 @@ class Views:
             "before_id": None if before is None else before.run_id,
             "limit": limit,
         }
-        rows = await self._lanes.read(statement("list_roots", self._schema), values)
+        parts = frozenset((state,)) if state in ("failed", "parked") else frozenset[str]()
+        rows = await self._lanes.read(statement("list_roots", self._schema, parts), values)
         return await self.describe_all([row[0] for row in rows])
 
     async def below(

@@ -170,7 +170,7 @@ async def test_the_message_and_the_child_of_an_undone_commit_are_undone_too(race
         assert await db.live_below("r") == 1
 
 
-async def test_a_bad_value_rejects_its_whole_group_and_no_other(raced: str, db: Session) -> None:
+async def test_a_bad_value_rejects_its_commit_and_undoes_its_group_and_no_other(raced: str, db: Session) -> None:
     async with working(raced, "w") as (worker,):
         for run_id in ("r", "r/c", "beside"):
             await db.put(run_id, "w")
@@ -180,6 +180,6 @@ async def test_a_bad_value_rejects_its_whole_group_and_no_other(raced: str, db: 
         beside = worker.journal.submit(turn("beside", keys=["a"]))
         await stop.reached()
         stop.let_go()
-        assert [type(outcome) for outcome in await pair] == [Rejected, Rejected]
+        assert [type(outcome) for outcome in await pair] == [Undone, Rejected]
         assert isinstance((await beside)[0], Committed)
         assert await db.journal_of("r") == []

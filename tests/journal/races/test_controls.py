@@ -122,7 +122,8 @@ async def test_control_a_passivator_that_does_not_poke_is_seen(
 
 
 async def test_control_a_drain_up_to_the_last_id_is_seen(raced: str, mutate: Mutate) -> None:
-    mutate("flush", "where i.run_id = x.r and i.id = x.id", "where i.run_id = x.r and i.id <= x.id")
+    own = "using c0 join ok using (r) where i.run_id = c0.r and i.id"
+    mutate("flush", f"{own} = c0.id", f"{own} <= c0.id")
     await _seen(raced, draining, "is lost")
 
 

@@ -130,11 +130,52 @@ async def test_a_run_that_the_lost_commit_let_go_is_not_reclaimed(raced: str, db
         assert await db.journal_of("r") == ["a"]
 
 
-async def test_the_mail_of_a_lost_commit_is_found_by_the_sweep(raced: str, db: Session) -> None:
-    """Nobody pokes: the sender does not know whom it wrote to."""
+@pytest.mark.parametrize("lane", ["flush", "large"])
+async def test_the_mail_of_a_lost_commit_is_armed_all_the_same(raced: str, db: Session, lane: str) -> None:
+    """Whether it is there nobody knows: whoever was written to is poked, and that looks."""
     await db.put("r", "w")
     await db.put("to")
+    await db.put("r/c", "x")
+    async with behind(raced) as (journal, proxy, stepper):
+        cancels = (Cancellation("r/c", ""),) if lane == "large" else ()
+        stop = stepper.stop_at("large.written" if lane == "large" else "flush.begin")
+        pending = journal.submit(turn("r", messages=(message("to", "m"),), cancels=cancels))
+        await stop.reached()
+        proxy.lose_answer(lane)
+        stop.let_go()
+        assert await before_deadline(pending, "the commit") == (Unknown(),)
+        await db.until_due("to")
+
+
+async def test_what_a_lost_commit_let_go_is_armed_for_mail_that_came_before(raced: str, db: Session) -> None:
+    await db.put("r", "w")
     async with behind(raced) as (journal, proxy, _):
+        await db.rows("insert into continuum.inbox (run_id, type, key) values ('r', 'signal_received', 'm')")
+        proxy.lose_answer("flush")
+        assert await journal.commit(turn("r", status=Passivate())) == (Unknown(),)
+        await db.until_due("r")
+
+
+async def test_receivers_of_what_closing_leaves_open_are_armed(raced: str, db: Session) -> None:
+    """Postgres carries out what it has got, though the journal closes before it hears of it."""
+    await db.put("r", "w")
+    await db.put("to")
+    stepper = Stepper()
+    async with PostgresJournal(raced, hooks=stepper).open(migrating=False) as journal:
+        await journal.register("w", 60, {})
+        stop = stepper.stop_at("flush.committed")
+        pending = journal.submit(turn("r", messages=(message("to", "m"),)))
+        await stop.reached()
+    assert await before_deadline(pending, "the commit") == (Unknown(),)
+    assert await db.is_due("to")
+
+
+async def test_the_mail_of_a_lost_commit_whose_worker_dies_is_found_by_the_sweep(raced: str, db: Session) -> None:
+    """Nobody pokes: who would have, is gone."""
+    await db.put("r", "w")
+    await db.put("to")
+    async with behind(raced) as (journal, proxy, stepper):
+        stepper.never_pass("poke.begin")
         proxy.lose_answer("flush")
         assert await journal.commit(turn("r", messages=(message("to", "m"),))) == (Unknown(),)
         assert not await db.is_due("to")
@@ -142,6 +183,7 @@ async def test_the_mail_of_a_lost_commit_is_found_by_the_sweep(raced: str, db: S
         assert swept is not None
         assert swept.armed == 1
         assert await db.is_due("to")
+        journal._hints._some.clear()  # the dead say nothing when they close
 
 
 async def test_children_that_a_lost_commit_claimed_are_among_the_leases(raced: str, db: Session) -> None:

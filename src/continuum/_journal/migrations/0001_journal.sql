@@ -56,6 +56,7 @@ create table {schema}.events (
 create table {schema}.inbox (
   run_id  text collate "C" not null,
   id      bigint generated always as identity,         -- not in order of commit: never remember "the last one read"
+  generation integer,                                  -- the only one it is for; null: whichever reads it
   type    text collate "C" not null,
   key     text collate "C" not null,
   payload json,
@@ -82,7 +83,7 @@ create table {schema}.tasks (
   generation   integer not null,
   attempt      integer not null default 0,             -- attempts begun; it is also the attempt's fencing token
   max_attempts integer not null default 1,
-  priority     smallint not null default 0,
+  priority     smallint not null default 0 check (priority between 0 and 1000),
   run_id       text collate "C" not null,
   key          text collate "C" not null,
   queue        text collate "C" not null,
@@ -94,7 +95,7 @@ create table {schema}.tasks (
   unique (run_id, generation, key)
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_cost_delay = 0);
-create index tasks_ready on {schema}.tasks (queue, priority desc, run_at) where lease_owner is null;
+create index tasks_ready on {schema}.tasks (queue, run_at) where lease_owner is null;
 create index tasks_leased on {schema}.tasks (lease_until) where lease_owner is not null;
 
 create table {schema}.definitions (
@@ -124,7 +125,7 @@ select r.run_id,
   case when r.completed_at is not null or r.state = 'parked' then r.state
        when r.lease_owner is not null then 'running'
        when r.started_at is null then 'pending'
-       else 'suspended' end as state,
+       else 'suspended' end as state, r.state as stored_state,
   r.generation, r.depth, r.namespace, r.lease_owner as worker, r.waiting_for, r.next_wakeup_at,
   r.created_at, r.started_at, r.completed_at, r.input, r.result, r.error, r.published, r.attributes
 from {schema}.runs r;

@@ -1,5 +1,4 @@
 -- Reads runs as people see them. Locks nothing.
-select r.run_id, r.workflow, r.version, o.state, r.generation, r.depth, o.parent_run_id, r.namespace, r.lease_owner,
-  r.waiting_for, r.created_at, r.started_at, r.completed_at, r.next_wakeup_at, r.input, r.result, r.error, r.published,
-  r.attributes
-from {schema}.runs r join {schema}.overview o using (run_id) where r.run_id = any(:run_ids::text[])
+select run_id, workflow, version, state, generation, depth, parent_run_id, namespace, worker, waiting_for, created_at,
+  started_at, completed_at, next_wakeup_at, input, result, error, published, attributes
+from {schema}.overview where run_id = any(:run_ids::text[])

@@ -4,7 +4,9 @@
 -- cascade locks too. A run is judged by the owner and token of its locked row, which is the newest version even
 -- after a wait. All else that is read is as it was before the wait, so nothing is decided on it: targets of messages
 -- are only looked up, and who wakes them is settled after the commit (poke.sql). One update a row at most: of two in
--- one statement, one would be lost. A part between "if" and "end" is left out when no commit of the batch needs it.
+-- one statement, one would be lost. A commit that consumes a message which is not there is stale and void: under the
+-- same lease nobody else takes messages, so this very worker has journaled it before. A part between "if" and "end" is
+-- left out when no commit of the batch needs it.
 with o as materialized (
   select * from json_to_recordset(:own::json) x(r text, tok bigint, grp int, op text, st text, at bigint, wf text,
                                                  res json, err json, v int, pub json, say bool)),
@@ -12,9 +14,22 @@ timeout as materialized (select set_config('lock_timeout', :lock_timeout, true))
 l as materialized (
   select run_id, lease_owner, lease_token, namespace, attributes, trace from {schema}.runs
   where run_id = any(array(select r from o, timeout)) order by depth, run_id for update),
-bad as materialized (
-  select r, grp from o
+fenced as materialized (
+  select r from o
   where not exists (select 1 from l where l.run_id = o.r and l.lease_owner = :worker and l.lease_token = o.tok)),
+-- if consumed
+c0 as materialized (select * from json_to_recordset(:consumed::json) x(r text, id bigint)),
+stale as materialized (
+  select distinct r from c0
+  where not exists (select 1 from {schema}.inbox i where i.run_id = c0.r and i.id = c0.id)
+    and r not in (select r from fenced)),
+-- end
+bad as materialized (
+  select r, grp from o where r in (select r from fenced)
+  -- if consumed
+  union all select r, grp from o where r in (select r from stale)
+  -- end
+  ),
 ok as materialized (select * from o where not exists (select 1 from bad b where b.r = o.r or b.grp = o.grp))
 -- if children
 , k0 as materialized (
@@ -52,13 +67,12 @@ msg as (insert into {schema}.inbox (run_id, type, key, payload) select "to", t, 
 -- end
 -- if consumed
 , eat as (
-  delete from {schema}.inbox i using json_to_recordset(:consumed::json) x(r text, id bigint) join ok using (r)
-  where i.run_id = x.r and i.id = x.id)
+  delete from {schema}.inbox i using c0 join ok using (r) where i.run_id = c0.r and i.id = c0.id)
 -- end
 -- if tasks
 , job as (
-  insert into {schema}.tasks (run_id, generation, key, queue, name, input, max_attempts, priority, options)
-  select r, g, k, q, n, coalesce(p, 'null'), max, pri, opt
+  insert into {schema}.tasks (run_id, generation, key, queue, name, input, max_attempts, priority, options, run_at)
+  select r, g, k, q, n, coalesce(p, 'null'), max, pri, opt, now() - pri * interval '1 hour'
   from json_to_recordset(:tasks::json)
     x(r text, g int, k text, q text, n text, p json, max int, pri smallint, opt json) join ok using (r)
   on conflict (run_id, generation, key) do nothing)
@@ -84,8 +98,11 @@ msg as (insert into {schema}.inbox (run_id, type, key, payload) select "to", t, 
   from ok where r.run_id = ok.r and (ok.op <> 'n' or ok.say))
 -- end
 select (extract(epoch from now()) * 1000000)::bigint as at_us,
-  array(select r from bad) as fenced,
+  array(select r from fenced) as fenced,
   array(select r from o where r not in (select r from ok) and r not in (select r from bad)) as undone,
+  -- if consumed
+  array(select r from stale) as stale,
+  -- end
   -- if children
   array(select k.id from k0 k join ok using (r) where k.id not in (select run_id from kid)) as existed,
   -- end
@@ -94,4 +111,4 @@ select (extract(epoch from now()) * 1000000)::bigint as at_us,
   array(select distinct "to" from m where lease_owner = :worker) as near,
   array(select distinct "to" from m where lease_owner is distinct from :worker) as far,
   -- end
-  null
+  null as nothing  -- so that every part above may end in a comma

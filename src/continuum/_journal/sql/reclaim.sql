@@ -1,10 +1,10 @@
 -- Takes a worker's own leases anew under a higher token. Locks the rows, so it waits for a write of this worker that
 -- may still be going on after its connection broke, and fences one that has not come to its lock: what is read after
--- this statement is final.
+-- this statement is final. It may be asked again when its own answer was lost: a token that rose since counts too.
 update {schema}.runs r set lease_token = r.lease_token + 1
 where r.run_id = any(array(
   select q.run_id from {schema}.runs q join unnest(:run_ids::text[], :tokens::bigint[]) x(run_id, token)
-    on q.run_id = x.run_id and q.lease_token = x.token
+    on q.run_id = x.run_id and q.lease_token >= x.token
   where q.lease_owner = :worker order by q.depth, q.run_id for update of q))
 returning r.run_id, r.lease_token, r.generation, r.workflow, r.version, r.depth,
   (extract(epoch from r.started_at) * 1000000)::bigint, r.input, r.suspected, r.deaths, r.retry
