@@ -1,17 +1,49 @@
 """``python -m bench [core|journal|all] [ROUNDS]``: measure, one JSON line a figure."""
 
+import argparse
 import sys
 
 from bench import core, journal
+from bench.disk import InMemory
+from bench.ending import Ending
 from bench.report import run
 
-USAGE = "usage: python -m bench [core|journal|all] [ROUNDS]"
-words = sys.argv[1:]
-what = words.pop(0) if words and not words[0].isdigit() else "all"
-rounds = int(words.pop(0)) if words and words[0].isdigit() else None
-if words or what not in ("core", "journal", "all"):
-    sys.exit(USAGE)
-if what != "journal":
-    run(core.figures(), rounds or 7)
-if what != "core":
-    journal.run(rounds or 5)
+ABOUT = """Print one JSON line a figure. A round of the journal takes 20 to 30 s, after about 10 s to fill the
+tables. Its server is its own: it takes 1.2 GB of disk below the checkout, 0.2 GB more each round, and is removed
+at the end."""
+
+
+def _rounds(word: str) -> int:
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"{word!r} rounds cannot be measured: give 1 or more")
+    return int(word)
+
+
+def _words(given: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=ABOUT)
+    parser.add_argument("what", nargs="?", choices=("core", "journal", "all"), default="all")
+    parser.add_argument(
+        "rounds", nargs="?", type=_rounds, metavar="ROUNDS", help="default: 7 of core, 5 of journal"
+    )
+    return parser.parse_args(["all", *given] if given and given[0].isdecimal() else given)
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    words, ending = _words(sys.argv[1:]), Ending()
+    ending.watch()
+    try:
+        if words.what != "journal":
+            run(core.figures(), words.rounds or 7)
+        if words.what != "core":
+            journal.run(words.rounds or 5, ending)
+    except InMemory as error:
+        sys.exit(f"bench: {error}")
+    except KeyboardInterrupt:  # one that is not ours cannot be: the signals are watched
+        assert ending.number is not None
+    if ending.number is not None:
+        sys.exit(128 + ending.number)
+
+
+if __name__ == "__main__":
+    main()

@@ -100,11 +100,12 @@ class Flushing:
             await writer.append(_run_id(index), 1, seq, T0 + at, "activity_completed", key, PAYLOAD)
 
         running = asyncio.create_task(writer.run())
-        count = await _turn(meter, [f"continuum {NAME}"], batch, append, spent)
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
-        return count
+        try:
+            return await _turn(meter, [f"continuum {NAME}"], batch, append, spent)
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
 
     async def _flush(self, index: int, at: int) -> None:
         seq, self._next[index] = self._next[index], self._next[index] + 1

@@ -74,4 +74,5 @@ class GroupCommit:
             written = await cursor.fetchone()
             assert written == (len(batch),)
             for _, future in batch:
-                future.set_result(None)
+                if not future.cancelled():  # who waited for it was told to end
+                    future.set_result(None)

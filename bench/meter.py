@@ -1,7 +1,13 @@
 """What a stretch of work costs: wall time, CPU of client and server, WAL, commits.
 
-The rule: CPU, WAL and commits stand next to every rate, for they swing less with a busy machine. Commits are
-exact; WAL is the server's, so what autovacuum writes and the first touch of a page after a checkpoint are in it.
+The rule: CPU, WAL and commits stand next to every rate, for they swing less with a busy machine. What they hold:
+
+- WAL and transaction ids are counted for the whole server. In both is what autovacuum did meanwhile, in any
+  database; in the WAL also whole pages that are touched for the first time after a checkpoint.
+- Commits are transaction ids: a transaction takes one when it first writes, also if it is rolled back.
+- The CPU of the server is that of the backends that are named and live at the end. The WAL writer, the
+  checkpointer, autovacuum and the io workers are left out, and so is what they write for a backend.
+- The CPU of the client is that of this whole process: of the writer and of what drives it.
 """
 
 from __future__ import annotations
@@ -15,7 +21,6 @@ from typing import Any
 
 import psycopg
 
-# A transaction takes an id when it first writes, so ids count those commits that wrote something, exactly.
 _COUNTERS = b"""
 select (pg_current_wal_insert_lsn() - '0/0')::float8, pg_snapshot_xmax(pg_current_snapshot())::text::float8,
   array(select pid from pg_stat_activity where datname = current_database() and application_name = any($1))"""

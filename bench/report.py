@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +23,14 @@ class Figure:
     at_most: float | None = None
 
 
+Judged = Literal["median of the rounds", "worst round", "median ratio"]
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """A figure of samples that many measurements share: the name of its samples, and of those it is held against.
 
-    A bound holds for the median of the figure; with ``bound_of_ratio`` for the median of the ratios.
+    ``judged`` says what a bound holds for. With ``p99`` the samples are single events, not one a round.
     """
 
     name: str
@@ -34,7 +38,8 @@ class Line:
     beside: str | None = None
     at_most: float | None = None
     at_least: float | None = None
-    bound_of_ratio: bool = False
+    judged: Judged = "median of the rounds"
+    p99: bool = False
 
 
 Samples = Mapping[str, Sequence[float]]
@@ -69,14 +74,17 @@ def show(lines: Sequence[Line], samples: Samples) -> None:
         if not values:
             continue
         line = spread(wanted.name, wanted.unit, values)
-        bounded = statistics.median(values)
+        bounded = max(values) if wanted.judged == "worst round" else statistics.median(values)
+        if wanted.p99:
+            line |= {"p99": _short(p99(values)), "events": len(values)}
         if wanted.beside is not None and (others := samples.get(wanted.beside)):
             ratios = [value / other for value, other in zip(values, others, strict=True) if other]
             line["beside"] = wanted.beside
             line["ratio"] = round(statistics.median(ratios), 3)
-            if wanted.bound_of_ratio:
+            if wanted.judged == "median ratio":
                 bounded = statistics.median(ratios)
-        say(line | _bounds(bounded, wanted.at_most, wanted.at_least))
+        bounds = _bounds(bounded, wanted.at_most, wanted.at_least)
+        say(line | bounds | ({"judged": wanted.judged} if bounds else {}))
 
 
 def spread(name: str, unit: str, values: Sequence[float]) -> dict[str, object]:
@@ -88,6 +96,11 @@ def spread(name: str, unit: str, values: Sequence[float]) -> dict[str, object]:
         "min": _short(min(values)),
         "max": _short(max(values)),
     }
+
+
+def p99(values: Sequence[float]) -> float:
+    """Return the value that at most one in a hundred exceeds: of fewer than 100 the largest."""
+    return sorted(values)[(len(values) * 99 + 99) // 100 - 1]
 
 
 def _short(value: float) -> float:
