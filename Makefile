@@ -20,6 +20,10 @@ unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT UV_PYTHON
 # uv.lock was made for the public index; with another one configured, `--locked` would call it outdated.
 unexport UV_DEFAULT_INDEX UV_INDEX UV_INDEX_URL UV_EXTRA_INDEX_URL UV_FIND_LINKS
 export UV_PYTHON_DOWNLOADS := never
+# Behind a proxy that opens TLS only the system knows its authority; pip looks there, uv only when told.
+ifneq (,$(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem))
+export UV_SYSTEM_CERTS := 1
+endif
 # pyright runs from its wheel on the Node.js wheel: no npm, no question whether there is a newer one.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
