@@ -20,10 +20,10 @@ import pytest
 
 from continuum.embedded import TEST_SETTINGS, Server
 from continuum.embedded.account import ROOTS_PLACE
-from tests.embedded.harness import FAST_PLACE, Client, until
+from tests.embedded.harness import FAST_PLACE, NEVER, Client, until
 
 MARK = "CONTINUUM_TEST_MARK"
-PREFIX = "continuum-test-"
+PREFIX = f"continuum-test-{uuid.uuid4().hex[:8]}-"  # of this session alone: others run at the same time
 
 
 def marked_processes(mark: str) -> dict[int, str]:
@@ -100,6 +100,17 @@ def home(folder: Path, made_once: Path) -> Path:
     """A home folder that had a server before, so a start in it is warm."""
     subprocess.run(["cp", "-a", made_once, folder / "home"], check=True)
     return folder / "home"
+
+
+@pytest.fixture
+def never_ready(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every server start for as long as the test takes."""
+    never = folder / "never"
+    never.mkdir()
+    (never / "initdb").touch()
+    (never / "postgres").write_text(NEVER)
+    (never / "postgres").chmod(0o755)
+    monkeypatch.setenv("CONTINUUM_PG_BIN", str(never))
 
 
 @pytest.fixture

@@ -20,6 +20,9 @@ IDLE_STOP_S = 0.2
 MEMORY = Path("/dev/shm")
 FAST_PLACE = str(MEMORY) if os.access(MEMORY, os.W_OK) else None  # else where temporary files go
 
+NEVER = '#!/bin/sh\n[ "$1" = -D ] || exec echo "postgres (PostgreSQL) 18.6"\nexec sleep 30\n'
+"""A ``postgres`` that never gets ready."""
+
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a server as another account")
 
 

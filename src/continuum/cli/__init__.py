@@ -10,17 +10,18 @@ help must come at once.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from continuum.cli import db
-from continuum.cli.output import complain
+from continuum.cli.output import complain, forget_output, print_anything
+from continuum.errors import ContinuumError
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (without the program's name) and return its exit code."""
+    print_anything()
     parser = _parser()
     try:
         arguments = parser.parse_args(argv)
@@ -29,9 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.run(arguments))
     except KeyboardInterrupt:
-        return 130
+        return complain(ContinuumError("interrupted"), exit_code=130)
     except BrokenPipeError:  # who read our output has had enough
-        sys.stderr.close()
+        forget_output()
         return 1
     except Exception as error:
         if arguments.debug:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Generator
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-from continuum.cli.output import complain, say, show_warnings
+from continuum.cli.output import complain, say, show_log
 
 if TYPE_CHECKING:
     from continuum.embedded import Server, Status
@@ -42,25 +43,35 @@ def add(commands: Commands) -> None:
     url.add_argument("--tcp", action="store_true", help="the URL for 127.0.0.1, with the password in it")
 
     migrate = _verb(verbs, "migrate", _migrate, "bring the schema up to date")
-    migrate.add_argument("--url", help="the database; else CONTINUUM_DATABASE_URL, else the embedded server")
+    migrate.add_argument(
+        "--url", type=_given, help="the database; else CONTINUUM_DATABASE_URL, else the embedded server"
+    )
     roles = _verb(verbs, "roles", _roles, "print SQL that makes the roles for production", home=False)
     for parser in (migrate, roles):
-        parser.add_argument("--schema", help="else CONTINUUM_SCHEMA, else continuum")
+        parser.add_argument("--schema", type=_given, help="else CONTINUUM_SCHEMA, else continuum")
 
 
 def _verb(verbs: Commands, name: str, run: Verb, says: str, *, home: bool = True) -> argparse.ArgumentParser:
     parser = verbs.add_parser(name, help=says, description=f"{says[0].upper()}{says[1:]}.")
     if home:
-        parser.add_argument("--home", help="folder of the embedded server; else CONTINUUM_HOME, else ./.continuum")
+        says = "folder of the embedded server; else CONTINUUM_HOME, else ./.continuum"
+        parser.add_argument("--home", type=_given, help=says)
     parser.set_defaults(run=partial(_told, run))
     return parser
+
+
+def _given(text: str) -> str:
+    """Refuse an empty value: it is a variable that was not set, and must not mean the default."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
 
 
 def _told(run: Verb, arguments: argparse.Namespace) -> int:
     from continuum.embedded import EmbeddedError
     from continuum.errors import InvalidSetting
 
-    show_warnings()
+    show_log()
     try:
         return run(arguments)
     # The configuration's fault: no binaries, a taken port, an unknown setting …
@@ -70,6 +81,7 @@ def _told(run: Verb, arguments: argparse.Namespace) -> int:
 
 def _start(arguments: argparse.Namespace) -> int:
     from continuum.embedded import EmbeddedError, Server
+    from continuum.embedded.trouble import runs_otherwise
 
     settings: dict[str, str] = {}
     for given in arguments.settings:
@@ -79,8 +91,13 @@ def _start(arguments: argparse.Namespace) -> int:
         settings[name.strip()] = value.strip()
     server = Server(arguments.home, settings, port=arguments.port)
     before = server.status()
+    if before.running and (others := server.differences()):
+        return complain(EmbeddedError(runs_otherwise(server.home, others)), exit_code=1)
     server.start()
     after = server.status()
+    if not (after.running and after.kept):
+        stopped = f"the embedded Postgres in {server.home} was started, and stopped by another command meanwhile"
+        return complain(EmbeddedError(f"{stopped}: `continuum db start` starts it again"), exit_code=1)
     _print_status(after, server.connections())
     if before.running:
         say("It ran already; it is kept until `continuum db stop`.")
@@ -91,9 +108,12 @@ def _start(arguments: argparse.Namespace) -> int:
 
 def _stop(arguments: argparse.Namespace) -> int:
     server = _server(arguments)
-    connections = server.connections()
+    was_running = server.status().running
+    connections = server.connections() if was_running else None
     if not server.stop():
         say(f"not running in {server.home}")
+    elif was_running and connections is None:
+        say(f"stopped in {server.home}; how many connections it had is unknown, they are closed now")
     elif connections:
         plural = "s" if connections > 1 else ""
         say(f"stopped in {server.home}; it had {connections} connection{plural}, now closed")
@@ -105,11 +125,13 @@ def _stop(arguments: argparse.Namespace) -> int:
 def _status(arguments: argparse.Namespace) -> int:
     server = _server(arguments)
     status = server.status()
-    _print_status(status, server.connections())
+    _print_status(status, server.connections() if status.running else None)
     return 0 if status.running else 1
 
 
 def _print_status(status: Status, connections: int | None) -> None:
+    from continuum.embedded.places import left_behind
+
     say("running" if status.running else "starting" if status.starting else "stopped")
     rows = {
         "home": status.home,
@@ -117,12 +139,14 @@ def _print_status(status: Status, connections: int | None) -> None:
         "version": status.version,
         "url": status.url,
         "tcp url": status.tcp_url and "on 127.0.0.1; `continuum db url --tcp` prints it with its password",
-        "connections": connections,
+        "connections": ("unknown" if connections is None else connections) if status.running else None,
         "kept": ("yes, until `continuum db stop`" if status.kept else "no") if status.running else None,
     }
     for name, value in rows.items():
         if value is not None:
             say(f"  {name + ':':13}{value}")
+    for place, gone in left_behind():
+        say(f"left behind: the data of {gone}, which is gone, lies in {place}; remove it if nobody needs it")
     if os.environ.get("CONTINUUM_DATABASE_URL"):
         say("CONTINUUM_DATABASE_URL is set, so programs use that database and not this server.")
 
@@ -147,9 +171,11 @@ def _migrate(arguments: argparse.Namespace) -> int:
 
     from continuum._journal.migrate import migrate
 
+    show_log(embedded=logging.INFO)  # a database that one did not think of is used: say which
     schema = _schema(arguments)
-    with _database(arguments) as url:
+    with _database(arguments) as (url, name):
         applied = asyncio.run(migrate(url, schema=schema))
+        say(f"database {name}")
     for name in applied:
         say(f"applied {name}")
     say(f"schema {schema} is up to date" if not applied else f"schema {schema} is now up to date")
@@ -164,14 +190,20 @@ def _roles(arguments: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _database(arguments: argparse.Namespace) -> Generator[str]:
-    """Give the URL that programs would use, with the embedded server running for the block if it is that one."""
+def _database(arguments: argparse.Namespace) -> Generator[tuple[str, str]]:
+    """Give the URL that programs would use, and what to call it.
+
+    If it is that of the embedded server, that one runs for the block.
+    """
     url = arguments.url or (os.environ.get("CONTINUUM_DATABASE_URL") if arguments.home is None else None)
     if url:
-        yield url
+        from continuum._journal.connections import shown
+
+        yield url, shown(url)
     else:
-        with _server(arguments).running() as embedded:
-            yield embedded
+        server = _server(arguments)
+        with server.running() as embedded:
+            yield embedded, f"embedded in {server.home}"
 
 
 def _schema(arguments: argparse.Namespace) -> str:

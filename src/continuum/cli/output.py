@@ -6,13 +6,30 @@ The rule: results go to stdout, errors and warnings to stderr, each in one line 
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from io import TextIOWrapper
+
+
+def print_anything() -> None:
+    """Let what the terminal's encoding lacks, such as a folder's name, be escaped rather than fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def forget_output() -> None:
+    """Send what is still to be printed nowhere, so that no error of it follows at the end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def say(line: str) -> None:
     """Print one line of a result."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    if sys.stdout is not None:  # else it was closed before we began
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
 
 
 def complain(error: Exception, exit_code: int = 1) -> int:
@@ -21,10 +38,12 @@ def complain(error: Exception, exit_code: int = 1) -> int:
 
     text = " ".join(str(error).split()) or type(error).__name__
     kind = "" if isinstance(error, ContinuumError) else f"{type(error).__name__}: "
-    sys.stderr.write(f"continuum: {kind}{text}\n")
+    if sys.stderr is not None:
+        sys.stderr.write(f"continuum: {kind}{text}\n")
     return exit_code
 
 
-def show_warnings() -> None:
-    """Let warnings that the library logs appear on stderr."""
+def show_log(*, embedded: int = logging.WARNING) -> None:
+    """Let warnings that the library logs appear on stderr, and those of ``embedded`` from that level on."""
     logging.basicConfig(level=logging.WARNING, format="continuum: %(message)s", stream=sys.stderr)
+    logging.getLogger("continuum.embedded").setLevel(embedded)

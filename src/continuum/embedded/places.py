@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from continuum.embedded.account import ROOTS_PLACE, Account, can_enter
+from continuum.embedded.files import read_note, touch, write_note
 from continuum.embedded.trouble import EmbeddedError, other_major
 
 KEEP = "server.keep"
@@ -25,8 +26,21 @@ SOCKET_PATH_LIMIT = 90  # bytes; the kernels' are 107 on Linux and 103 on macOS
 
 def home_folder(given: str | os.PathLike[str] | None) -> Path:
     """Return the folder that was given, else CONTINUUM_HOME, else ``.continuum`` where we are."""
-    chosen = given if given is not None else os.environ.get("CONTINUUM_HOME") or ".continuum"
-    return Path(chosen).expanduser().resolve()
+    chosen: object = given if given is not None else os.environ.get("CONTINUUM_HOME") or ".continuum"
+    another = "choose another folder by CONTINUUM_HOME or --home"
+    if not isinstance(chosen, str | os.PathLike) or not os.fspath(chosen):
+        raise EmbeddedError(f"the home folder {chosen!r} is not the path of a folder: {another}")
+    try:
+        home = Path(os.fspath(chosen)).expanduser().resolve()
+        os.fsencode(home).decode("utf-8")
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
+        reason = "it is not UTF-8" if isinstance(error, UnicodeError) else str(error) or type(error).__name__
+        raise EmbeddedError(
+            f"the home folder {os.fspath(chosen)!r} cannot be used: {reason}; {another}"
+        ) from error
+    if any(ord(character) < 32 or ord(character) == 127 for character in str(home)):
+        raise EmbeddedError(f"the home folder {str(home)!r} has a control character in its path: {another}")
+    return home
 
 
 def make_home(home: Path, account: Account | None) -> None:
@@ -58,41 +72,80 @@ def data_folder(home: Path, major: int, account: Account | None, *, disposable: 
     data = parent / f"pg{major}"
     others = sorted(other.parent.name.removeprefix("pg") for other in parent.glob("pg*/PG_VERSION"))
     if data.is_dir():
-        with contextlib.suppress(FileNotFoundError):
-            made_by = (data / "PG_VERSION").read_text(encoding="ascii").strip()
-            if made_by != str(major):
-                raise EmbeddedError(other_major(str(data), made_by, str(major)))
+        if any(data.iterdir()):
+            _refuse_other_data(data, major)
     elif others:
         raise EmbeddedError(other_major(str(parent / f"pg{others[-1]}"), others[-1], str(major)))
     return data
 
 
+def _refuse_other_data(data: Path, major: int) -> None:
+    version = data / "PG_VERSION"
+    made_by = read_note(version).strip() if version.exists() else ""
+    if not made_by:
+        raise EmbeddedError(
+            f"{version} is {'empty' if version.exists() else 'missing'}, so the data there is damaged or not "
+            f"Postgres': put it back from a copy, or move {data} away to begin with an empty database"
+        )
+    if made_by != str(major):
+        raise EmbeddedError(other_major(str(data), made_by, str(major)))
+
+
 def _data_parent(home: Path, account: Account | None, *, disposable: bool) -> Path:
-    note = home / LOCATION
-    if note.exists():
-        place = Path(note.read_text(encoding="utf-8").strip())
+    place = _noted(home)
+    if place is not None:
         place.mkdir(mode=0o711, parents=True, exist_ok=True)
         _refuse_if_of_another(place, home)
     elif account is None or can_enter(home, account):
         return home
     else:
+        for version in home.glob("pg*/PG_VERSION"):
+            raise EmbeddedError(
+                f"the data in {version.parent} is out of reach of {account.name}, as whom root runs Postgres: let "
+                f"others pass through the folders above it, move {home} to where it was, or choose another --home"
+            )
         _clear_abandoned()
         ROOTS_PLACE.mkdir(mode=0o755, parents=True, exist_ok=True)
         place = Path(tempfile.mkdtemp(prefix="data-", dir=ROOTS_PLACE))
         place.chmod(0o711)
-        note.write_text(f"{place}\n", encoding="utf-8")
-    (place / "home").write_text(f"{home}\n", encoding="utf-8")
+        write_note(home / LOCATION, f"{place}\n")
+    write_note(place / "home", f"{home}\n")
     if disposable:
-        (place / "disposable").touch()
+        touch(place / "disposable")
     else:
         (place / "disposable").unlink(missing_ok=True)
     return place
 
 
+def _noted(home: Path) -> Path | None:
+    """Return the place that the note in the home folder names, if there is a note and the place is one of ours."""
+    try:
+        place = Path(read_note(home / LOCATION).strip())
+    except FileNotFoundError:
+        return None
+    if place.parent != ROOTS_PLACE or not place.name.startswith("data-") or place.is_symlink():
+        raise EmbeddedError(
+            f"{home / LOCATION} does not name a folder {ROOTS_PLACE}/data-*: remove it to begin with an empty "
+            f"database, or write the folder's path into it"
+        )
+    return place
+
+
+def left_behind() -> list[tuple[Path, str]]:
+    """Return root's data whose home folder is gone, with the path that the home folder had."""
+    found: list[tuple[Path, str]] = []
+    for place in sorted(ROOTS_PLACE.glob("data-*")):
+        with contextlib.suppress(OSError):
+            home = read_note(place / "home").strip()
+            if not _claims(Path(home), place):
+                found.append((place, home))
+    return found
+
+
 def _refuse_if_of_another(place: Path, home: Path) -> None:
     """A home folder may be moved. If it was copied, one place must not become the data of two."""
     with contextlib.suppress(FileNotFoundError):
-        other = Path((place / "home").read_text(encoding="utf-8").strip())
+        other = Path(read_note(place / "home").strip())
         if other != home and _claims(other, place):
             raise EmbeddedError(
                 f"{home} is a copy of {other}, whose data lies in {place}: use that one, or remove "
@@ -101,17 +154,18 @@ def _refuse_if_of_another(place: Path, home: Path) -> None:
 
 
 def _claims(home: Path, place: Path) -> bool:
-    note = home / LOCATION
-    return note.exists() and note.read_text(encoding="utf-8").strip() == str(place)
+    try:
+        return read_note(home / LOCATION).strip() == str(place)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _clear_abandoned() -> None:
     """Remove data that ran with fsync off and whose home folder is gone: what test runs leave behind."""
-    for place in ROOTS_PLACE.glob("data-*"):
+    for place, _ in left_behind():
         with contextlib.suppress(OSError):
-            home = Path((place / "home").read_text(encoding="utf-8").strip())
             runs = any(_lives(pid_in_file(file.parent)) for file in place.glob("*/postmaster.pid"))
-            if (place / "disposable").exists() and not _claims(home, place) and not runs:
+            if (place / "disposable").exists() and not runs:
                 shutil.rmtree(place)
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from continuum.embedded.files import read_note, write_note
 from continuum.embedded.trouble import EmbeddedError
 
 DEFAULT_PORT = 5432
@@ -49,10 +49,7 @@ class Plan:
 
     def write(self) -> None:
         """Put it into the home folder, whole or not at all."""
-        path = plan_file(Path(self.home))
-        fresh = path.with_suffix(".new")
-        fresh.write_text(self.to_json(), encoding="utf-8")
-        os.replace(fresh, path)
+        write_note(plan_file(Path(self.home)), self.to_json())
 
 
 def plan_file(home: Path) -> Path:
@@ -66,7 +63,7 @@ def from_json(text: str) -> Plan:
 def read(home: Path) -> Plan | None:
     """Return what the last server that was ready ran with, unless this folder is a copy of that one's."""
     try:
-        found = from_json(plan_file(home).read_text(encoding="utf-8"))
+        found = from_json(read_note(plan_file(home)))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:

@@ -15,10 +15,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from continuum.embedded.account import run_as
+from continuum.embedded.files import open_plain
 from continuum.embedded.places import pid_in_file
 from continuum.embedded.plan import Plan
 from continuum.embedded.probe import Answer, ask, socket_file
@@ -26,10 +27,13 @@ from continuum.embedded.trouble import EmbeddedError, reasons, why_it_did_not_st
 
 Pause = Callable[[float], None]
 
+INITDB_LIMIT_S = 300.0
 FAST_STOP_S = 60.0  # a fast shutdown writes a checkpoint
 HARD_STOP_S = 10.0
+KILL_S = 5.0
 FRESH = ".continuum-init-"
 LARGEST_LOG = 10_000_000
+_STEPS = ((signal.SIGINT, FAST_STOP_S), (signal.SIGQUIT, HARD_STOP_S), (signal.SIGKILL, KILL_S))
 
 _PR_SET_PDEATHSIG = 1
 # Loaded before any fork: as another account, the child may not be able to read the standard library.
@@ -48,7 +52,10 @@ def make_data(plan: Plan) -> None:
     try:
         if plan.uid is not None and plan.gid is not None:
             os.chown(fresh, plan.uid, plan.gid)
-        made = _run_initdb(plan, fresh)
+        try:
+            made = _run_initdb(plan, fresh)
+        except subprocess.TimeoutExpired as error:
+            raise EmbeddedError(f"initdb did not make {data} within {INITDB_LIMIT_S:g} s: see the disk") from error
         if made.returncode:
             raise EmbeddedError(f"initdb could not make {data}: {reasons(made.stdout)}")
         fresh.rename(data)
@@ -75,6 +82,7 @@ def _run_initdb(plan: Plan, folder: Path) -> subprocess.CompletedProcess[str]:
         text=True,
         errors="replace",
         check=False,
+        timeout=INITDB_LIMIT_S,
         preexec_fn=_die_with_parent(),
         **run_as(plan.uid, plan.gid),
     )
@@ -97,7 +105,7 @@ class Postmaster:
         if ask(plan.socket, plan.socket_port) is Answer.NOBODY:
             # It holds a pid that outlives a crash as well, and guards nothing that the data's own file does not.
             Path(f"{socket_file(plan.socket, plan.socket_port)}.lock").unlink(missing_ok=True)
-        with self._log.open("ab") as log:
+        with open(open_plain(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab") as log:
             self._written_before = log.tell()
             self._process = subprocess.Popen(
                 self._command(),
@@ -138,7 +146,7 @@ class Postmaster:
         return self._process.poll()
 
     def ready(self) -> bool:
-        return ask(self._plan.socket, self._plan.socket_port) is Answer.READY
+        return ask(self._plan.socket, self._plan.socket_port, timeout_s=2.0) is Answer.READY
 
     def output(self) -> str:
         """Return what it has written since it started."""
@@ -158,13 +166,17 @@ class Postmaster:
 
     def stop(self, pause: Pause) -> None:
         """End it with its clients' transactions rolled back; harder if it does not end."""
-        for how, patience_s in (
-            (signal.SIGINT, FAST_STOP_S),
-            (signal.SIGQUIT, HARD_STOP_S),
-            (signal.SIGKILL, 5.0),
-        ):
+        self._end(_STEPS, pause)
+
+    def abort(self, pause: Pause) -> None:
+        """End it without a checkpoint: for a server whose data is gone."""
+        self._end(_STEPS[1:], pause)
+
+    def _end(self, steps: Sequence[tuple[signal.Signals, float]], pause: Pause) -> None:
+        for how, patience_s in steps:
             if self._process.poll() is None:
                 self._process.send_signal(how)
+                self._process.send_signal(signal.SIGCONT)  # a paused one would not take notice
             deadline = time.monotonic() + patience_s
             while self._process.poll() is None and time.monotonic() < deadline:
                 pause(0.05)
@@ -183,16 +195,22 @@ def _die_with_parent() -> Callable[[], None] | None:
     return ask_the_kernel
 
 
-def end_orphan(plan: Plan, pause: Pause) -> None:
-    """End a server that lost its supervisor, if there is one: it answers, so its pid file is its own."""
+def end_orphan(plan: Plan, pause: Pause) -> bool:
+    """End a server that lost its supervisor, and tell whether there was one.
+
+    It answers, so its pid file is its own.
+    """
     if ask(plan.socket, plan.socket_port) is Answer.NOBODY:
-        return
+        return False
     pid = pid_in_file(Path(plan.data))
-    if pid is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGINT)
-    deadline = time.monotonic() + FAST_STOP_S
-    while ask(plan.socket, plan.socket_port) is not Answer.NOBODY:
-        if time.monotonic() > deadline:
-            raise EmbeddedError(f"an earlier server on {plan.data} (pid {pid}) does not stop: end that process")
-        pause(0.05)
+    for how, patience_s in _STEPS:
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, how)
+                os.kill(pid, signal.SIGCONT)
+        deadline = time.monotonic() + patience_s
+        while time.monotonic() < deadline:
+            if ask(plan.socket, plan.socket_port, timeout_s=0.5) is Answer.NOBODY:
+                return True
+            pause(0.05)
+    raise EmbeddedError(f"an earlier server on {plan.data} (pid {pid}) does not stop: end that process")

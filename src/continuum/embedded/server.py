@@ -7,32 +7,28 @@ holds ``clients.lock`` for as long as it uses the server; no process counts clie
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
-import select
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from continuum.embedded import locks, places
+from continuum.embedded import locks, places, starting
 from continuum.embedded import plan as plans
 from continuum.embedded.account import server_account
-from continuum.embedded.binaries import find_binaries
+from continuum.embedded.checks import checked_idle_stop, checked_port, refuse_home
+from continuum.embedded.files import touch
 from continuum.embedded.password import password_url, set_password
 from continuum.embedded.plan import Plan
 from continuum.embedded.probe import Answer, ask
-from continuum.embedded.settings import DEFAULT_SETTINGS, checked
-from continuum.embedded.trouble import OWN_SERVER, EmbeddedError, differing, told_as_one
+from continuum.embedded.settings import checked
+from continuum.embedded.stopping import stop_server
+from continuum.embedded.trouble import OWN_SERVER, EmbeddedError, differing, runs_otherwise, told_as_one
 
 __all__ = ["Server", "Status"]
 
 START_ATTEMPTS = 3
-PATIENCE_S = 10.0  # after which we say that we still wait
 _logger = logging.getLogger("continuum.embedded")
 
 
@@ -75,12 +71,10 @@ class Server:
     ) -> None:
         if os.name == "nt":
             raise EmbeddedError(f"the embedded Postgres does not run on Windows: use WSL, or {OWN_SERVER}")
-        if port is not None and not 1 <= port <= 65535:
-            raise EmbeddedError(f"port {port} is none: choose one from 1024 to 65535")
-        self.home = places.home_folder(home)
+        self._port = checked_port(port)
+        self._idle_stop_s = checked_idle_stop(idle_stop)
         self._asked = checked(settings)
-        self._idle_stop_s = idle_stop
-        self._port = port
+        self.home = places.home_folder(home)
 
     @contextlib.contextmanager
     def running(self) -> Generator[str]:
@@ -105,28 +99,20 @@ class Server:
 
         Clients lose their connections and their open transactions. Returns when it has stopped.
         """
-        if not self.home.is_dir():
-            return False
-        with told_as_one(self.home), locks.exclusively(self.home / locks.START):
-            (self.home / places.KEEP).unlink(missing_ok=True)
-            pid = self._supervisor_pid()
-            if pid is None and not self._stop_without_supervisor():
+        with told_as_one(self.home):
+            refuse_home(self.home)
+            if not self.home.is_dir() or not stop_server(self.home):
                 return False
-            if pid is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGTERM)
-            # It ends the postmaster the hard way if need be, so this wait has an end.
-            while locks.is_held_exclusively(self.home / locks.SUPERVISOR):
-                time.sleep(0.01)
         _logger.info("embedded Postgres in %s stopped", self.home)
         return True
 
     def status(self) -> Status:
         """Look how it is, without starting it."""
         with told_as_one(self.home):
-            pid = self._supervisor_pid()
+            refuse_home(self.home)
+            pid = locks.supervisor_pid(self.home)
             plan = plans.read_if_possible(self.home)
-            ready = pid is not None and plan is not None and ask(plan.socket, plan.socket_port) is Answer.READY
+            ready = pid is not None and plan is not None and _answers(plan, timeout_s=1.0)
             kept = (self.home / places.KEEP).exists()
             return Status(
                 running=ready,
@@ -152,7 +138,7 @@ class Server:
             "AND pid <> pg_backend_pid() AND application_name <> 'continuum probe'"
         )
         try:
-            with psycopg.connect(url, connect_timeout=5) as connection:
+            with psycopg.connect(url, connect_timeout=2) as connection:
                 row = connection.execute(counting).fetchone()
                 return int(row[0]) if row else None
         except psycopg.Error:  # it just stopped, or all its connections are taken
@@ -161,7 +147,10 @@ class Server:
     def _attach(self, *, keep: bool = False) -> tuple[str, int]:
         """Return the URL of a server that answers, and the descriptor of the lock that holds it."""
         with told_as_one(self.home):
-            places.make_home(self.home, server_account())
+            account = server_account()
+            refuse_home(self.home)
+            places.make_home(self.home, account)
+            refuse_home(self.home)  # another one may have made it
             with locks.exclusively(self.home / locks.START):
                 client = locks.take_shared(self.home / locks.CLIENTS)
                 try:
@@ -169,7 +158,7 @@ class Server:
                     if self._port is not None and plan.port is not None:
                         set_password(plan)
                     if keep:
-                        (self.home / places.KEEP).touch(mode=0o600)
+                        touch(self.home / places.KEEP)
                 except BaseException:
                     os.close(client)
                     raise
@@ -191,101 +180,40 @@ class Server:
 
     def _found(self) -> Plan | None:
         """Return how the server runs once it answers, or None if it has no supervisor."""
-        told = time.monotonic()
+        began = told = time.monotonic()
         while locks.is_held_exclusively(self.home / locks.SUPERVISOR):
             plan = plans.read(self.home)
-            if plan is not None and ask(plan.socket, plan.socket_port) is Answer.READY:
+            if plan is not None and _answers(plan, timeout_s=5.0):
                 return plan
-            if time.monotonic() - told > PATIENCE_S:
-                told = time.monotonic()
+            now = time.monotonic()
+            if now - began > starting.LIMIT_S:
+                raise EmbeddedError(starting.still_starting(self.home))
+            if now - told > starting.PATIENCE_S:
+                told = now
                 _logger.warning("the embedded Postgres in %s still starts or recovers; waiting", self.home)
             time.sleep(0.02)
         return None
 
     def _started(self) -> Plan | None:
-        """Start a supervisor and wait for its report.
+        """Start it, or return None if somebody came before us or the supervisor was killed."""
+        plan = starting.make_plan(self.home, self._asked, idle_stop_s=self._idle_stop_s, port=self._port)
+        return plan if starting.launch(plan) else None
 
-        None if it gave none: it was killed, or that of a starter who was killed came before it.
-        """
-        plan = self._plan()
-        locks.empty_if_free(self.home / locks.SUPERVISOR)
-        reader, writer = os.pipe()
-        with open(reader, encoding="utf-8") as report:
-            try:
-                subprocess.run(
-                    # -S: it needs nothing of site-packages; -P: nothing of the folder its file lies in.
-                    [sys.executable, "-S", "-P", Path(__file__).with_name("entry.py"), self.home, str(writer)],
-                    cwd="/",
-                    input=plan.to_json().encode(),
-                    stdout=subprocess.DEVNULL,
-                    pass_fds=[writer],
-                    start_new_session=True,
-                    check=True,
-                )
-            except subprocess.SubprocessError as error:
-                raise EmbeddedError(f"the supervisor of the embedded Postgres did not start: {error}") from error
-            finally:
-                os.close(writer)
-            while not select.select([reader], [], [], PATIENCE_S)[0]:
-                _logger.warning("the embedded Postgres in %s still starts or recovers; waiting", plan.data)
-            said = report.read()
-        if not said:
-            return None
-        message = json.loads(said)
-        if "error" in message:
-            raise EmbeddedError(message["error"])
-        return plan
+    def differences(self) -> list[str]:
+        """Name what the running server has otherwise than asked for here: settings and port."""
+        plan = plans.read_if_possible(self.home)
+        return [] if plan is None else self._differences(plan)
 
-    def _plan(self) -> Plan:
-        account = server_account()
-        binaries = find_binaries(account)
-        settings = {**DEFAULT_SETTINGS, **self._asked}
-        disposable = settings["fsync"].lower() in {"off", "false", "no", "0"}
-        data = places.data_folder(self.home, binaries.major, account, disposable=disposable)
-        return Plan(
-            home=str(self.home),
-            data=str(data),
-            socket=str(places.socket_folder(data, account)),
-            binaries=str(binaries.folder),
-            version=binaries.version,
-            major=binaries.major,
-            settings=settings,
-            port=self._port,
-            idle_stop_s=self._idle_stop_s,
-            uid=account.uid if account else None,
-            gid=account.gid if account else None,
-        )
-
-    def _warn_of_differences(self, plan: Plan) -> None:
+    def _differences(self, plan: Plan) -> list[str]:
         others = differing(self._asked, plan.settings)
         if self._port is not None and self._port != plan.port:
             others.append(f"port={self._port} (the server has {plan.port or 'none'})")
-        if others:
-            _logger.warning(
-                "the embedded Postgres in %s already runs with other settings than asked for: %s; "
-                "stop it by `continuum db stop` to change them",
-                self.home,
-                ", ".join(others),
-            )
+        return others
 
-    def _stop_without_supervisor(self) -> bool:
-        """End a server whose supervisor was killed, where the kernel does not do it for us."""
-        plan = plans.read_if_possible(self.home)
-        if plan is None or ask(plan.socket, plan.socket_port) is Answer.NOBODY:
-            return False
-        from continuum.embedded.postmaster import end_orphan
+    def _warn_of_differences(self, plan: Plan) -> None:
+        if others := self._differences(plan):
+            _logger.warning("%s", runs_otherwise(self.home, others))
 
-        end_orphan(plan, time.sleep)
-        return True
 
-    def _supervisor_pid(self) -> int | None:
-        """Return the pid of the supervisor, believed only while it holds its lock."""
-        path = self.home / locks.SUPERVISOR
-        deadline = time.monotonic() + 2.0
-        while locks.is_held_exclusively(path):
-            if (written := path.read_text(encoding="ascii").strip()).isdigit():
-                return int(written)
-            if time.monotonic() > deadline:
-                return None
-            time.sleep(0.005)  # it has the lock and has not written yet
-        return None
+def _answers(plan: Plan, *, timeout_s: float) -> bool:
+    return ask(plan.socket, plan.socket_port, timeout_s) is Answer.READY

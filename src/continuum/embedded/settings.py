@@ -45,7 +45,15 @@ _OURS = {
 
 def checked(settings: Mapping[str, str] | None) -> dict[str, str]:
     """Return the settings as given, or refuse those that are not the user's to choose."""
-    given = {str(name).lower(): str(value) for name, value in (settings or {}).items()}
+    if not isinstance(settings, Mapping | None):
+        raise EmbeddedError(f"settings={settings!r} is not a mapping: pass one such as {{'work_mem': '16MB'}}")
+    given: dict[str, str] = {}
+    for name, value in (settings or {}).items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise EmbeddedError(
+                f"the setting {name!r}: {value!r} is not a pair of strings: pass '{value}', quoted"
+            )
+        given[name.lower()] = value
     for name, value in given.items():
         if name in _OURS:
             raise EmbeddedError(f"the setting {name} cannot be passed: {_OURS[name]}")

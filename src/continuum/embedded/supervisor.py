@@ -18,6 +18,7 @@ from types import FrameType
 
 from continuum.embedded import locks
 from continuum.embedded import plan as plans
+from continuum.embedded.files import open_plain
 from continuum.embedded.places import KEEP, make_socket_folder
 from continuum.embedded.plan import Plan
 from continuum.embedded.postmaster import Postmaster, end_orphan, make_data
@@ -28,6 +29,7 @@ LOCK_WAIT_S = 0.5  # others hold our lock for an instant, to see whether it is h
 IN_USE_WAIT_S = 15.0  # what a killed postmaster leaves takes that long at most to go
 STEADY_S = 10.0  # who ran that long did not fail at its start
 RESTARTS = 5
+LARGEST_LOG = 1_000_000
 
 
 def main(plan_text: str, report: int) -> None:
@@ -35,24 +37,45 @@ def main(plan_text: str, report: int) -> None:
     if os.fork():
         os._exit(0)  # the starter waits for this one, so we are never its child and never its zombie
     os.umask(0o077)
-    plan = plans.from_json(plan_text)
-    supervisor = Supervisor(plan, report)
+    told = Report(report)
     try:
+        plan = plans.from_json(plan_text)
         _write_into(Path(plan.home) / "supervisor.log")
-        supervisor.run()
-    except (EmbeddedError, OSError) as error:
-        supervisor.tell({"error": str(error)})
-        _log(f"ended: {error}")
+        Supervisor(plan, told).run()
+    except Exception as error:  # noqa: BLE001 - the edge: the starter waits for a word, whatever it was
+        expected = isinstance(error, EmbeddedError | OSError)
+        reason = str(error) if expected else f"the supervisor failed with {type(error).__name__}: {error}"
+        told.tell({"error": reason})
+        _log(f"ended: {reason}")
         sys.exit(1)
+
+
+class Report:
+    """The pipe to the starter: one line, once."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe: int | None = pipe
+
+    @property
+    def is_due(self) -> bool:
+        return self._pipe is not None
+
+    def tell(self, message: dict[str, str | bool]) -> None:
+        if self._pipe is not None:
+            with contextlib.suppress(OSError):  # the starter is gone
+                os.write(self._pipe, json.dumps(message).encode() + b"\n")
+            os.close(self._pipe)
+            self._pipe = None
 
 
 class Supervisor:
     """Keeps one server running for as long as somebody wants it."""
 
-    def __init__(self, plan: Plan, report: int) -> None:
+    def __init__(self, plan: Plan, report: Report) -> None:
         self._plan = plan
         self._home = Path(plan.home)
-        self._report: int | None = report
+        self._report = report
+        self._version: os.stat_result | None = None
         self._told_to_stop = False
         self._lock = -1
         self._wakeup, waker = os.pipe()
@@ -71,31 +94,25 @@ class Supervisor:
         if lock is None:
             _log("another supervisor was faster")
             return  # our starter gets no report, and finds that one
-        os.ftruncate(lock, 0)
-        os.write(lock, f"{os.getpid()}\n".encode())
+        locks.sign(lock)
         plan = self._plan
         for earlier in (plan, plans.read_if_possible(self._home)):
             if earlier is not None:
                 end_orphan(earlier, self._pause)
         plans.plan_file(self._home).unlink(missing_ok=True)
         make_data(plan)
+        self._version = (Path(plan.data) / "PG_VERSION").stat()
         if plan.socket != plan.data:
             make_socket_folder(Path(plan.socket), plan.uid, plan.gid)
         try:
             self._keep_running()
-            self.tell({"error": f"the embedded Postgres in {self._home} was told to stop while it started"})
+            self._report.tell(
+                {"error": f"the embedded Postgres in {self._home} was told to stop while it started"}
+            )
         finally:
             if plan.socket != plan.data:
                 with contextlib.suppress(OSError):
                     Path(plan.socket).rmdir()
-
-    def tell(self, message: dict[str, str | bool]) -> None:
-        """Report to the starter, once."""
-        if self._report is not None:
-            with contextlib.suppress(OSError):  # it is gone
-                os.write(self._report, json.dumps(message).encode())
-            os.close(self._report)
-            self._report = None
 
     def _keep_running(self) -> None:
         failures = 0
@@ -104,10 +121,10 @@ class Supervisor:
             if postmaster.ended() is None:
                 if self._watch(postmaster):
                     return
-            elif self._report is not None:
+            elif self._report.is_due:
                 raise EmbeddedError(postmaster.why_it_ended())
             _log(f"postmaster {postmaster.pid} ended with status {postmaster.ended()}")
-            if postmaster.ended() == 0:
+            if postmaster.ended() == 0 or not self._is_there():
                 return  # somebody told it to shut down, as by pg_ctl
             steady = time.monotonic() - postmaster.started > STEADY_S
             failures = 1 if steady else failures + 1
@@ -132,9 +149,9 @@ class Supervisor:
         """Wait for as long as it lives: recovery after a crash takes what it takes."""
         while postmaster.ended() is None and not self._told_to_stop:
             if postmaster.ready():
-                if self._report is not None:
+                if self._report.is_due:
                     self._plan.write()
-                    self.tell({"ok": True})
+                    self._report.tell({"ok": True})
                 return
             self._pause(0.01 if time.monotonic() - postmaster.started < 1 else 0.1)
 
@@ -144,8 +161,12 @@ class Supervisor:
         tick_s = min(TICK_S, max(0.02, self._plan.idle_stop_s / 4))
         while postmaster.ended() is None:
             self._pause(tick_s)
-            if self._told_to_stop or not self._home_is_ours():
-                _log("told to stop" if self._told_to_stop else "the home folder is gone")
+            if not self._is_there():
+                _log("the home folder or the data is gone")
+                postmaster.abort(self._pause)
+                return True
+            if self._told_to_stop:
+                _log("told to stop")
                 postmaster.stop(self._pause)
                 return True
             if self._is_wanted():
@@ -171,15 +192,19 @@ class Supervisor:
         if door is None:
             return False
         if self._is_wanted():
-            os.close(door)
+            locks.release(door)
             return False
+        locks.sign(door)
         return True
 
-    def _home_is_ours(self) -> bool:
-        """Tell whether the folder is still the one we were started in, and not removed or made anew."""
+    def _is_there(self) -> bool:
+        """Tell whether home folder and data are still those we started with, and not removed or made anew."""
+        version = Path(self._plan.data) / "PG_VERSION"
         try:
-            return os.path.samestat((self._home / locks.SUPERVISOR).stat(), os.fstat(self._lock))
-        except FileNotFoundError:
+            return os.path.samestat((self._home / locks.SUPERVISOR).stat(), os.fstat(self._lock)) and (
+                self._version is None or os.path.samestat(version.stat(), self._version)
+            )
+        except (FileNotFoundError, NotADirectoryError):
             return False
 
     def _take_lock(self) -> int | None:
@@ -209,7 +234,9 @@ def _write_into(path: Path) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     os.dup2(nothing, 0)
     os.close(nothing)
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    log = open_plain(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    if os.fstat(log).st_size > LARGEST_LOG:
+        os.ftruncate(log, 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)

@@ -7,8 +7,9 @@ in Postgres' own words.
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 from continuum.errors import ContinuumError
@@ -32,8 +33,9 @@ def told_as_one(home: Path) -> Generator[None]:
         yield
     except OSError as error:
         where = error.filename or home
+        reason = "is a symbolic link where none may be" if error.errno == errno.ELOOP else error.strerror or error
         raise EmbeddedError(
-            f"embedded Postgres in {home}: {where}: {error.strerror or error}; "
+            f"embedded Postgres in {home}: {where}: {reason}; "
             f"choose another folder by CONTINUUM_HOME or --home, or {OWN_SERVER}"
         ) from error
 
@@ -52,11 +54,19 @@ def why_it_did_not_start(
     """Explain a postmaster that ended before it was ready, from what it wrote."""
     if port is not None and "Address already in use" in output:
         return port_taken(port)
+    return (
+        setting_refused(output, settings)
+        or f"embedded Postgres did not start on {data}: {reasons(output)} (all of it is in {log})"
+    )
+
+
+def setting_refused(output: str, settings: Mapping[str, str]) -> str | None:
+    """Explain which of the settings Postgres complained about, if it was one of them."""
     for name in _PARAMETER.findall(output):
         if name in settings:
             refused = f"{name}={settings[name]}"
             return f"Postgres refuses the setting {refused}: {reasons(output)}; change it or leave it out"
-    return f"embedded Postgres did not start on {data}: {reasons(output)} (all of it is in {log})"
+    return None
 
 
 def port_taken(port: int) -> str:
@@ -81,3 +91,10 @@ def differing(asked: Mapping[str, str], running: Mapping[str, str]) -> list[str]
         for name, value in sorted(asked.items())
         if running.get(name) != value
     ]
+
+
+def runs_otherwise(home: Path, others: Sequence[str]) -> str:
+    return (
+        f"the embedded Postgres in {home} already runs with other settings than asked for: {', '.join(others)}; "
+        f"stop it by `continuum db stop` to change them"
+    )
