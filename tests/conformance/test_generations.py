@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from continuum._core.effects import Message
@@ -141,7 +139,7 @@ async def test_a_late_generation_reads_its_own_entries_alone(world: World) -> No
         (run,) = await begin(journal)
         for _ in range(60):
             await write(journal, turn(run, entries=(entry("a"), entry("b")), status=Continue(1, (START,))))
-            run = replace(run, generation=run.generation + 1)
+            run = run._replace(generation=run.generation + 1)
         (again,) = await journal.reclaim(await journal.leases())
         (loaded,) = await journal.load([again])
         assert (again.generation, len(loaded.entries)) == (61, 1)

@@ -75,16 +75,16 @@ class Written:
     undelivered: set[str] = field(default_factory=set[str])
     near: set[str] = field(default_factory=set[str])
     far: set[str] = field(default_factory=set[str])
-    plain: Committed = field(init=False)
+    plain: tuple[Committed] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.plain = Committed(self.at_us)
+        self.plain = (Committed(self.at_us),)
 
     def outcomes(self, group: Group) -> tuple[Outcome, ...]:
         """Return what became of the commits of a group."""
         if self.fenced or self.undone or self.stale or self.existed or self.undelivered:
             return tuple([self.outcome(member.commit) for member in group.members])
-        return (self.plain,) * len(group.members)
+        return self.plain if len(group.members) == 1 else self.plain * len(group.members)
 
     def outcome(self, commit: Commit) -> Outcome:
         """Return what became of one commit of the batch."""
@@ -95,7 +95,7 @@ class Written:
         if commit.run_id in self.undone:
             return Undone()
         if not self.existed and not self.undelivered:
-            return self.plain
+            return self.plain[0]
         existed = tuple(child.run_id for child in commit.children if child.run_id in self.existed)
         lost = tuple(message.run_id for message in commit.messages if message.run_id in self.undelivered)
         return Committed(self.at_us, existed, lost)

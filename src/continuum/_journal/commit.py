@@ -178,8 +178,7 @@ class Lease:
     token: int
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """A run that this worker now holds, as its row stood.
 
     ``suspected``: it was with a worker that died, so its turns are to be taken alone, with its id in the
@@ -199,8 +198,7 @@ class Claimed:
     retry: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Mail:
+class Mail(NamedTuple):
     """A message as it lies in an inbox.
 
     ``generation``, if there is one, is the only one that it is for: another consumes it without an entry.

@@ -53,6 +53,7 @@ class Flusher:
         self._groups = 0
         self._size = 0
         self._under_way: dict[str, Group] = {}
+        self._leaves = self._leave  # one bound method for all groups
         self._closed = False
         self._waiting: deque[Group] = deque()
         self._held: list[Group] = []
@@ -79,7 +80,7 @@ class Flusher:
         except ValueError as error:  # text that no encoding has
             future.set_result(tuple(Rejected(one_line(error)) for _ in commits))
             return future
-        group = Group(members, future, self._leave)
+        group = Group(members, future, self._leaves)
         self._enter(group)
         if self._closed:
             group.settle(Unknown() for _ in members)

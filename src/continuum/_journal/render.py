@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import assert_never
 
 from continuum._core.effects import Message, NewRun
-from continuum._core.entries import Entry
+from continuum._core.entries import Entry, quoted
 from continuum._core.jsontext import dump
 from continuum._journal.commit import (
     KEEP,
@@ -129,7 +129,7 @@ def _child(run: bytes, child: NewRun, mine: bool) -> bytes:
     row = b'{"r":%b,"id":%b,"wf":%b,"v":%d,"d":%d,"mine":%b,"pri":%d,"close":"%b","inp":%b' % (
         run,
         dump(child.run_id),
-        dump(child.workflow),
+        quoted(child.workflow),
         child.version,
         child.depth,
         b"true" if mine else b"false",
