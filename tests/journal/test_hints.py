@@ -72,6 +72,19 @@ async def test_runs_are_armed_though_postgres_refuses_to_notify(
         assert [record.levelname for record in caplog.records] == ["ERROR"], "said once"
 
 
+async def test_runs_are_armed_though_not_even_that_can_be_told(
+    database: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with worker(database) as journal:
+        (run,) = await begin(journal)
+        await write(journal, turn(run, status=Passivate()))
+        monkeypatch.setitem(journal._hints._channels, "ready", "x" * 200)  # Postgres takes 63
+        with caplog.at_level(logging.ERROR, "continuum.journal"):
+            await journal.send([signal("r")])
+            await due(database, "r")
+        assert [record.levelname for record in caplog.records] == ["ERROR"], "said once"
+
+
 async def test_names_that_no_table_holds_keep_no_other_from_being_told(
     database: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -49,6 +49,7 @@ class Hints:
         self._runs: dict[str, None] = {}
         self._said: dict[str, dict[str, None]] = {kind: {} for kind in CHANNELS}
         self._some = asyncio.Event()
+        self._quiet = False  # the next POKE arms and tells nobody
 
     def mail(self, near: Collection[str], far: Collection[str]) -> None:
         """Note runs that have mail: ``near`` with this worker, which is told now, ``far`` with another or none."""
@@ -92,21 +93,27 @@ class Hints:
         self._some.clear()
         await self._hooks.reach("poke.begin")
         runs, self._runs = list(self._runs), {}
-        said = {kind: list(names) for kind, names in self._said.items() if names}
-        self._said = {kind: {} for kind in CHANNELS}
+        quiet, self._quiet = self._quiet, False
+        said: dict[str, list[str]] = {}
+        if quiet:
+            self._some.set()  # what is to be told comes next
+        else:
+            said = {kind: list(names) for kind, names in self._said.items() if names}
+            self._said = {kind: {} for kind in CHANNELS}
         pairs = [(self._channels[kind], part) for kind, names in said.items() for part in payloads(names)]
         values = {
             "run_ids": runs,
             "channels": [channel for channel, _ in pairs],
             "payloads": [payload for _, payload in pairs],
-            "ready_channel": self._channels["ready"],
+            "ready_channel": "" if quiet else self._channels["ready"],
         }
         try:
             rows = await self._lane.rows(self._poke, values)
         except (OutcomeUnknown, psycopg.Error, asyncio.CancelledError) as error:
             if isinstance(error, psycopg.Error) and is_of_values(error):  # it would be refused for ever
                 logger.error("hints refused and dropped, polls find what they were of: %s", one_line(error))
-                if pairs and runs:  # the queue of notifications may be full: runs must be armed all the same
+                if runs and not quiet:  # the queue of notifications may be full: runs are armed all the same
+                    self._quiet = True
                     self._keep(runs)
                 return True
             self._keep(runs)

@@ -20,4 +20,4 @@ select array(select run_id from can except select run_id from got) as again,
   array(select distinct workflow || ':' || version from armed) as ready,
   (select count(pg_notify(c, p)) from unnest(:channels::text[], :payloads::text[]) x(c, p)) as told,
   (select count(pg_notify(:ready_channel, w)) from (select distinct workflow || ':' || version as w from armed) x
-   where octet_length(w) < 7000) as called
+   where octet_length(w) < 7000 and :ready_channel::text <> '') as called
