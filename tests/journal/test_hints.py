@@ -75,12 +75,17 @@ async def test_runs_are_armed_though_postgres_refuses_to_notify(
 async def test_runs_are_armed_though_not_even_that_can_be_told(
     database: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with worker(database) as journal:
+    hooks = Stepper()
+    async with worker(database, hooks=hooks) as journal:
         (run,) = await begin(journal)
         await write(journal, turn(run, status=Passivate()))
+        stop = hooks.stop_at("poke.begin")
+        journal._hints.say("ended", ["somebody"])
+        await stop.reached()
         monkeypatch.setitem(journal._hints._channels, "ready", "x" * 200)  # Postgres takes 63
         with caplog.at_level(logging.ERROR, "continuum.journal"):
             await journal.send([signal("r")])
+            stop.let_go()
             await due(database, "r")
         assert [record.levelname for record in caplog.records] == ["ERROR"], "said once"
 
