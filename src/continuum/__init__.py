@@ -17,7 +17,9 @@ from continuum.children import (
     child,
     start_child,
 )
+from continuum.client import Client, connect
 from continuum.definitions import Definitions
+from continuum.descriptions import Event, RunDescription
 from continuum.errors import (
     ActivityFailed,
     ActivityTimedOut,
@@ -39,10 +41,14 @@ from continuum.errors import (
     NonDeterminismError,
     NotDeterministic,
     RemoteError,
+    RunAlreadyExists,
+    RunCancelled,
+    RunFailed,
     RunNotActive,
     RunNotFound,
     SchemaMismatch,
     SideEffectFailed,
+    UnknownWorkflow,
     WorkflowMisuse,
 )
 from continuum.policies import ActivityOptions, ChildOptions, Retry
@@ -56,7 +62,10 @@ from continuum.primitives import (
     uuid4,
     wait_condition,
 )
+from continuum.runs import RunHandle
 from continuum.signals import wait_signal
+from continuum.sync import SyncClient, SyncRunHandle, connect_sync
+from continuum.worker import Worker
 from continuum.workflow import Workflow, deterministic, workflow
 
 __all__ = [
@@ -71,6 +80,7 @@ __all__ = [
     "ChildOptions",
     "ChildRef",
     "ChildTimedOut",
+    "Client",
     "Completed",
     "ContinuumError",
     "DatabaseBusy",
@@ -81,6 +91,7 @@ __all__ = [
     "Definitions",
     "DuplicateChildId",
     "EncodeError",
+    "Event",
     "Failed",
     "Failure",
     "InvalidId",
@@ -90,10 +101,19 @@ __all__ = [
     "Outcome",
     "RemoteError",
     "Retry",
+    "RunAlreadyExists",
+    "RunCancelled",
+    "RunDescription",
+    "RunFailed",
+    "RunHandle",
     "RunNotActive",
     "RunNotFound",
     "SchemaMismatch",
     "SideEffectFailed",
+    "SyncClient",
+    "SyncRunHandle",
+    "UnknownWorkflow",
+    "Worker",
     "Workflow",
     "WorkflowMisuse",
     "activity",
@@ -101,6 +121,8 @@ __all__ = [
     "await_child",
     "await_children",
     "child",
+    "connect",
+    "connect_sync",
     "continue_as_new",
     "deterministic",
     "log",

@@ -128,7 +128,7 @@ class Parameters:
         if not self._positional_only:
             return function(**arguments)
         named = dict(arguments)
-        return function(*(named.pop(name) for name in self._positional_only), **named)
+        return function(*[named.pop(name) for name in self._positional_only], **named)  # popped before ** copies
 
     def annotation(self) -> Any:
         """Return the ``TypedDict`` of all parameters; one with a default may be missing in an older record."""

@@ -12,6 +12,9 @@
     ├── SchemaMismatch(RuntimeError)    the operator: the tables are not those that this release works with
     ├── RunNotFound(LookupError)        the caller: no run has this id
     ├── RunNotActive(RuntimeError)      the caller: the run has ended
+    ├── RunAlreadyExists(ValueError)    the caller: the id names a run of another workflow, or with another input
+    ├── RunCancelled                    the caller: the run that was waited for was cancelled
+    ├── UnknownWorkflow(LookupError)    the caller: a name that no worker has announced
     ├── EncodeError(TypeError)          the caller: a value that does not fit its annotation or JSON
     ├── DecodeError(ValueError)         the caller: JSON that does not fit the annotation that reads it
     ├── NonDeterminismError             the author: the code no longer takes the decisions that were recorded
@@ -23,7 +26,8 @@
         ├── SideEffectFailed
         ├── ChildFailed
         │   └── ChildTimedOut(TimeoutError)
-        └── ChildCancelled
+        ├── ChildCancelled
+        └── RunFailed                   the caller: the run that was waited for failed
 
 The rule: what a caller may want to know stands in attributes; nobody has to parse a message. Trouble of the
 engine itself (a lost lease, a divergence, the database) is never raised as an ``Exception`` into workflow code.
@@ -58,10 +62,14 @@ __all__ = [
     "NonDeterminismError",
     "NotDeterministic",
     "RemoteError",
+    "RunAlreadyExists",
+    "RunCancelled",
+    "RunFailed",
     "RunNotActive",
     "RunNotFound",
     "SchemaMismatch",
     "SideEffectFailed",
+    "UnknownWorkflow",
     "WorkflowMisuse",
 ]
 
@@ -158,6 +166,39 @@ class RunNotActive(ContinuumError, RuntimeError):
         super().__init__(f"run {run_id!r} is {state}; nothing was changed")
         self.run_id = run_id
         self.state = state
+
+
+class RunAlreadyExists(ContinuumError, ValueError):
+    """The id names a run of another workflow, or with another input. That run was left as it is.
+
+    ``workflow`` is the workflow of the run that has the id.
+    """
+
+    def __init__(self, run_id: str, workflow: str, difference: str) -> None:
+        super().__init__(f"run {run_id!r} exists already, {difference}; choose another id")
+        self.run_id = run_id
+        self.workflow = workflow
+
+
+class RunCancelled(ContinuumError):
+    """A run was cancelled. ``parent_cancelled`` says that it fell with a run above it."""
+
+    def __init__(self, run_id: str, reason: str, *, parent_cancelled: bool = False) -> None:
+        because = f"parent_cancelled: {reason}" if parent_cancelled else reason
+        super().__init__(
+            f"run {run_id!r} was cancelled: {because}" if because else f"run {run_id!r} was cancelled"
+        )
+        self.run_id = run_id
+        self.reason = reason
+        self.parent_cancelled = parent_cancelled
+
+
+class UnknownWorkflow(ContinuumError, LookupError):
+    """No worker has ever announced a workflow of this name; ``name`` is what was asked for."""
+
+    def __init__(self, name: str, hint: str) -> None:
+        super().__init__(f"no worker has announced a workflow {name!r}; {hint}")
+        self.name = name
 
 
 class EncodeError(ContinuumError, TypeError):
@@ -281,3 +322,11 @@ class ChildCancelled(RemoteError):
         self.child_run_id = child_run_id
         self.workflow = workflow
         self.reason = reason
+
+
+class RunFailed(RemoteError):
+    """A run failed. ``type``, ``message`` and ``traceback`` are those of the exception that ended it."""
+
+    def __init__(self, run_id: str, failure: Failure) -> None:
+        super().__init__(failure, f"run {run_id!r} failed: {failure}")
+        self.run_id = run_id

@@ -246,3 +246,13 @@ def test_a_shielded_activity_goes_on_when_its_await_is_cancelled() -> None:
     assert run.commands == ()
     run.restart().completed("charge-1", "paid")
     assert run.result == "late: paid"
+
+
+@activity
+async def with_positional_only(first: int, /, second: int) -> int:
+    return first - second
+
+
+def test_recorded_arguments_reach_positional_only_parameters() -> None:
+    call = with_positional_only.parameters.call(with_positional_only.function, {"first": 5, "second": 3})
+    assert asyncio.run(call) == 2

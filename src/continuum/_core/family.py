@@ -312,6 +312,24 @@ class Family:
             if child.outcome is None and child.deadline_us is not None
         )
 
+    def workflow_of(self, key: str) -> str:
+        """Return the name of a child's workflow, or '' if only an earlier generation knows it."""
+        child = self._children.get(key)
+        return child.workflow if child is not None else ""
+
+    def has_ended(self, key: str) -> bool:
+        """Say whether this run has heard how the child of that key ended."""
+        child = self._children.get(key)
+        return child is not None and child.outcome is not None
+
+    def unanswered(self) -> list[c.AwaitChild]:
+        """Return questions about the children this generation has started and heard nothing of."""
+        return [
+            c.AwaitChild(child.key, child.run_id)
+            for child in self._children.values()
+            if child.start is not None and child.outcome is None
+        ]
+
     def awaited(self) -> Iterator[Child]:
         """Yield the children that somebody waits for."""
         return (child for child in self._children.values() if child.outcome is None and child.waiters)

@@ -113,6 +113,10 @@ class Activities:
                 return
         self.ended(cast("e.ActivityCompleted", event_of_entry(entry)))
 
+    def program(self, key: str) -> ActivityProgram:
+        """Return the definition of an activity that was asked for."""
+        return self._asked[key][0]
+
     def outstanding(self) -> Iterator[c.RunActivity]:
         """Yield what is still waited for, in the order it was asked for."""
         return (

@@ -14,12 +14,13 @@ from collections.abc import Sequence
 
 import psycopg
 
+from continuum._journal.backoff import Backoff
 from continuum._journal.batch import Group, Written, doubt, flush_parts, flush_values, tell, written
 from continuum._journal.commit import Commit, Fenced, Outcome, Rejected, Undone, Unknown
 from continuum._journal.connections import is_lock_timeout, is_of_server, is_of_values, one_line
 from continuum._journal.hints import Hints
 from continuum._journal.hooks import Hooks
-from continuum._journal.lane import Backoff, Lane, OutcomeUnknown
+from continuum._journal.lane import Lane, OutcomeUnknown
 from continuum._journal.large import LargeWriter
 from continuum._journal.render import Rendered, render
 from continuum._journal.statements import Statement, statement

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import psycopg
 from psycopg import errors
 
+from continuum._journal.backoff import Backoff
 from continuum._journal.connections import (
     Connection,
     connect,
@@ -29,29 +29,11 @@ from continuum._journal.statements import Statement
 from continuum.errors import DatabaseBusy, DatabaseRefused, DatabaseUnreachable
 
 logger = logging.getLogger("continuum.journal")
-FIRST_PAUSE_S = 0.05
-LONGEST_PAUSE_S = 2.0
 TRUSTED_S = 1.0  # so long after an answer a connection is taken to be good: a restart breaks every idle one
 
 
 class OutcomeUnknown(Exception):
     """The connection broke between a statement and its answer."""
-
-
-class Backoff:
-    """Pauses that grow from 0.05 to 2 seconds, each spread by ± 20 %."""
-
-    def __init__(self) -> None:
-        self._next_s = FIRST_PAUSE_S
-
-    async def pause(self) -> None:
-        """Wait a little longer than the last time."""
-        seconds, self._next_s = self._next_s, min(self._next_s * 2, LONGEST_PAUSE_S)
-        await asyncio.sleep(seconds * random.uniform(0.8, 1.2))
-
-    def reset(self) -> None:
-        """Begin with short pauses again."""
-        self._next_s = FIRST_PAUSE_S
 
 
 class Lane:

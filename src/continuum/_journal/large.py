@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
+from continuum._journal.backoff import Backoff
 from continuum._journal.batch import Group, Written, doubt, flush_values, tell, written
 from continuum._journal.cascade import Cascade, Steps, cancelling, locking
 from continuum._journal.commit import Cancelled, Fenced, Rejected, Stale, Undone, Unknown
@@ -29,7 +30,7 @@ from continuum._journal.connections import (
 )
 from continuum._journal.hints import Hints
 from continuum._journal.hooks import Hooks
-from continuum._journal.lane import Backoff, Lane, OutcomeUnknown
+from continuum._journal.lane import Lane, OutcomeUnknown
 from continuum._journal.render import TABLES, held
 from continuum._journal.statements import Statement, statement
 from continuum.errors import DatabaseBusy, DatabaseRefused, DatabaseUnreachable

@@ -14,9 +14,10 @@ from contextlib import suppress
 
 import psycopg
 
+from continuum._journal.backoff import Backoff
 from continuum._journal.connections import Connection, connect, one_line
 from continuum._journal.hints import CHANNELS
-from continuum._journal.lane import Backoff, Lane, OutcomeUnknown
+from continuum._journal.lane import Lane, OutcomeUnknown
 from continuum._journal.statements import Statement
 from continuum.errors import DatabaseUnreachable
 

@@ -1,0 +1,1 @@
+"""The engine: asyncio services that bring runs forward, between the pure core and the journal."""

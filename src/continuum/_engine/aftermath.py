@@ -1,0 +1,236 @@
+"""What follows a commit: activities begin, children are born, a run goes on, leaves or is read anew.
+
+The rule: only here does anything outside a run see what its turn decided, and only after the journal said that
+it is durable. Whatever else the journal said, the copy in memory is wrong and is dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, assert_never, cast
+
+from continuum._core import commands as c
+from continuum._core.effects import NewRun
+from continuum._core.failure import encode_failure
+from continuum._engine.activities import Activities
+from continuum._engine.hooks import EngineHooks
+from continuum._engine.inquiries import Inquiries
+from continuum._engine.mailroom import Mailroom
+from continuum._engine.resident import Resident, TurnTaken
+from continuum._engine.residents import Residents
+from continuum._engine.taking import next_generation
+from continuum._engine.telling import tell_committed
+from continuum._engine.turns import Turns
+from continuum._journal.commit import (
+    Cancel,
+    Claimed,
+    Commit,
+    Committed,
+    Complete,
+    Continue,
+    Fail,
+    Fenced,
+    Keep,
+    Outcome,
+    Park,
+    Passivate,
+    Rejected,
+    Stale,
+    Undone,
+    Unknown,
+)
+from continuum.activity import Activity
+from continuum.errors import Failure
+
+logger = logging.getLogger("continuum.engine")
+MOST_FAILURES = 3  # of the engine itself with one run, in a row; then it is parked
+
+
+class Aftermath:
+    """Acts on the journal's answers. ``reload`` is called with runs whose copy is wrong, and whether in doubt."""
+
+    def __init__(
+        self,
+        *,
+        turns: Turns,
+        residents: Residents,
+        activities: Activities,
+        mailroom: Mailroom,
+        inquiries: Inquiries,
+        hooks: EngineHooks,
+        reload: Callable[[Claimed, bool], None],
+        now: Callable[[], float],
+    ) -> None:
+        self.draining = False
+        self._turns = turns
+        self._residents = residents
+        self._activities = activities
+        self._mailroom = mailroom
+        self._inquiries = inquiries
+        self._hooks = hooks
+        self._reload = reload
+        self._now = now
+        self._failures: dict[str, int] = {}
+
+    def after(self, taken: TurnTaken, outcome: Outcome | None) -> None:
+        """Act on what became of a turn; None: there was nothing to write."""
+        run = taken.run
+        run.committing = False
+        match outcome:
+            case None:
+                self._go_on(taken)
+            case Committed():
+                if self._failures:
+                    self._failures.pop(run.run_id, None)
+                self._committed(taken, outcome)
+            case _ if run.gone:
+                return
+            case Fenced():
+                logger.info("run %r is another worker's now, or was cancelled; this copy is dropped", run.run_id)
+                self._hooks.tell("continuum.run.fenced", run_id=run.run_id, workflow=run.claimed.workflow)
+                self._residents.drop(run)
+            case Undone():
+                self._undone(taken)
+            case Stale():
+                logger.warning("run %r consumed a message twice; it is read anew", run.run_id)
+                self._read_anew(run, doubtful=False)
+            case Unknown():
+                if taken.commit is not None:
+                    for child in taken.commit.children[: taken.commit.claimed]:
+                        self._reload(_born(child, 0), True)  # perhaps born, and then leased to this worker
+                self._read_anew(run, doubtful=True)
+            case Rejected(error) if taken.commit is not None and isinstance(taken.commit.status, Park):
+                logger.error("run %r cannot even be parked: %s", run.run_id, error)
+                self._residents.drop(run)
+            case Rejected(error):
+                self.park(run, Failure("Rejected", f"Postgres refuses what this run writes: {error}"))
+            case _:
+                assert_never(outcome)
+
+    def failed(self, run: Resident, error: Exception) -> None:
+        """Deal with an error of the engine's own in a run's turn: read it anew, and after some times park it."""
+        if run.gone:
+            return
+        count = self._failures[run.run_id] = self._failures.get(run.run_id, 0) + 1
+        if count < MOST_FAILURES or run.committing:
+            self._read_anew(run, doubtful=run.committing)
+        else:
+            self.park(run, Failure(type(error).__name__, f"the engine failed with this run: {error}"))
+
+    def park(self, run: Resident, failure: Failure) -> None:
+        """Set a run aside with what is wrong; nothing else of it is written."""
+        logger.error("run %r is parked: %s", run.run_id, failure)
+        parked = TurnTaken(run)
+        claimed = run.claimed
+        status = Park(encode_failure(failure))
+        parked.commit = Commit(claimed.run_id, claimed.token, claimed.generation, run.seq, status=status)
+        parked.fault = failure
+        run.committing = True
+        self._turns.submit(parked)
+
+    def _committed(self, taken: TurnTaken, outcome: Committed) -> None:
+        run, commit = taken.run, taken.commit
+        assert commit is not None
+        if self._hooks.points is not None:
+            self._hooks.points.at("turn.committed", run.run_id)
+        if self._hooks.listeners:
+            tell_committed(self._hooks, run, commit, outcome)
+        if run.gone:
+            return  # its activities and children are another's by now
+        run.seq += len(commit.entries)
+        self._mailroom.consumed(run, commit.consumed)
+        if commit.children:
+            self._bear(run, commit, outcome)
+        match commit.status:
+            case Keep():
+                self._go_on(taken)
+            case Continue() as status:
+                self._activities.drop(run)
+                next_generation(run, status)
+                self._turns.schedule(run)
+            case Complete() | Fail() | Cancel() | Passivate():
+                self._residents.drop(run)
+            case Park():
+                if taken.fault is not None and taken.turns:
+                    logger.error("run %r is parked: %s", run.run_id, taken.fault)
+                self._residents.drop(run)
+            case _:
+                assert_never(commit.status)
+
+    def _go_on(self, taken: TurnTaken) -> None:
+        run = taken.run
+        if run.gone:
+            return
+        for request in taken.requests:
+            self._ask(run, request)
+        if run.arrivals:
+            self._turns.schedule(run)
+        elif run.resting and run.at_rest:
+            run.rested()
+        if run.more_mail:
+            self._mailroom.want(run)
+
+    def _ask(self, run: Resident, request: c.Request) -> None:
+        match request:
+            case c.RunActivity(key):
+                if self.draining:
+                    run.owed = True
+                    return
+                if self._hooks.points is not None:
+                    self._hooks.points.at("activity.begin", run.run_id)
+                assert run.machine is not None
+                definition = cast("Activity[Any, Any]", run.machine.activities.program(key))
+                self._activities.start(run, request, definition, run.attempts.pop(key, 1))
+            case c.CancelActivity(key):
+                self._activities.cancel(run, key)
+            case c.AwaitChild(key, run_id):
+                self._inquiries.ask(run, key, run_id)
+            case c.StartTimer() | c.CancelTimer():
+                pass  # done when the turn was taken
+            case _:
+                assert_never(request)
+
+    def _bear(self, run: Resident, commit: Commit, outcome: Committed) -> None:
+        """Take in the children that were leased to this worker at birth; look into those that existed."""
+        existed = set(outcome.existed)
+        for at, child in enumerate(commit.children):
+            if child.run_id in existed:
+                self._inquiries.compare(run, child)
+            elif at < commit.claimed:
+                born = Resident(_born(child, outcome.at_us), self._now())
+                born.loading = False
+                self._residents.add(born)
+                self._hooks.tell("continuum.run.started", run_id=child.run_id, workflow=child.workflow)
+                self._turns.schedule(born)
+
+    def _undone(self, taken: TurnTaken) -> None:
+        """Write what fell only because another fell: an ended child alone, through its parent's inbox."""
+        run = taken.run
+        if taken.outcome is not None and not taken.ended:
+            run.committing = True
+            self._turns.submit(taken)
+        else:
+            self._read_anew(run, doubtful=False)  # its machine has heard of what did not happen
+
+    def _read_anew(self, run: Resident, *, doubtful: bool) -> None:
+        claimed = run.claimed
+        self._residents.drop(run)
+        self._reload(claimed, doubtful)
+
+
+def _born(child: NewRun, at_us: int) -> Claimed:
+    """Return a child as it was leased to this worker when it was inserted."""
+    return Claimed(
+        child.run_id,
+        token=1,
+        generation=1,
+        workflow=child.workflow,
+        version=child.version,
+        depth=child.depth,
+        started_us=at_us,
+        input=child.input,
+        suspected=False,
+        deaths=0,
+        retry=None,
+    )

@@ -1,0 +1,265 @@
+"""The engine of one worker: its parts put together, its services in one task group, its end.
+
+The rule: services do not know each other's state; what one tells another is a call made here. When it stops, it
+claims nothing more, hands over what only waits at once, and gives what runs a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import suppress
+from typing import Any
+
+from continuum._core import events as e
+from continuum._engine.activities import Activities
+from continuum._engine.aftermath import Aftermath
+from continuum._engine.cache import Cache
+from continuum._engine.clock import Clock
+from continuum._engine.dispatcher import Dispatcher, Suspects
+from continuum._engine.handover import hand_over
+from continuum._engine.hooks import INERT, EngineHooks
+from continuum._engine.inquiries import Inquiries
+from continuum._engine.leases import Heartbeat, Leases, sweep, take_over
+from continuum._engine.loading import Loader
+from continuum._engine.mailroom import MailPoll, Mailroom
+from continuum._engine.outages import Retrying
+from continuum._engine.resident import Resident
+from continuum._engine.residents import Residents
+from continuum._engine.settings import WorkerSettings
+from continuum._engine.taking import Taker
+from continuum._engine.timers import Timers
+from continuum._engine.turns import Turns
+from continuum._engine.watchdog import Watchdog
+from continuum._journal.commit import Announcement
+from continuum._journal.protocol import Journal
+from continuum.definitions import Definitions
+from continuum.policies import ActivityOptions
+
+logger = logging.getLogger("continuum.engine")
+SWEEP_S = 10.0  # between attempts at the slow sweep, which one worker does every 30 s
+LEASES_S = 10.0
+
+
+class Engine:
+    """Brings runs forward until it is told to stop. Make it inside the event loop it is to work on."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        definitions: Definitions,
+        settings: WorkerSettings,
+        *,
+        hooks: EngineHooks = INERT,
+        chance: random.Random | None = None,
+        name_worker: Callable[[], str] | None = None,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.journal, self._definitions, self._settings = journal, definitions, settings
+        self._chance = chance or random.Random()
+        self._name_worker = name_worker or worker_name
+        self._points = hooks.points
+        self.worker_id = ""
+        self.ready = False
+        self.registered = asyncio.Event()
+        self._draining = False
+        self._stop, self._look_at_leases, self._look_at_mail = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.residents = Residents(settings.cache)
+        self.clock = Clock(loop.time)
+        self.watchdog = Watchdog(blocked_after_s=settings.seconds("blocked_after"))
+        self.timers = Timers(self.clock, self._fired)
+        taker = Taker(definitions, self.timers, self._claimable, settings.max_child_depth)
+        self.turns = Turns(journal, self.residents, taker, self.clock, self.watchdog, hooks)
+        self.activities = self._make_activities()
+        self.mailroom = Mailroom(journal, self.residents, self.turns, self.clock)
+        self.inquiries = Inquiries(journal, self.turns, self.clock, definitions)
+        self.loader = Loader(journal, self.residents, self.turns, self.mailroom, definitions, hooks)
+        self.suspects = Suspects(journal, self.loader, self.activities)
+        self.aftermath = Aftermath(
+            turns=self.turns,
+            residents=self.residents,
+            activities=self.activities,
+            mailroom=self.mailroom,
+            inquiries=self.inquiries,
+            hooks=hooks,
+            reload=self.loader.reload,
+            now=loop.time,
+        )
+        self.turns.aftermath = self.aftermath.after
+        self.turns.failed = self.loader.failed = self.aftermath.failed
+        self.residents.left, self.residents.orphaned = self.activities.drop, self.turns.submit
+        self.dispatcher = self._make_dispatcher()
+        self.heartbeat = Heartbeat(journal, self.clock, settings.seconds("heartbeat"), self._chance, self._reborn)
+        self.leases = Leases(journal, self.residents, self.suspects)
+        self.cache = self._make_cache()
+
+    def _make_activities(self) -> Activities:
+        settings = self._settings
+        return Activities(
+            limit=settings.max_activities,
+            threads=settings.threads,
+            defaults=ActivityOptions(retry=settings.retry, start_to_close=settings.start_to_close),
+            now_us=self.clock.now_us,
+            report=self._reported,
+            chance=self._chance,
+        )
+
+    def _make_dispatcher(self) -> Dispatcher:
+        return Dispatcher(
+            self.journal,
+            self.residents,
+            self.loader,
+            self.suspects,
+            self._definitions,
+            batch=self._settings.claim_batch,
+            poll_s=self._settings.seconds("poll"),
+            chance=self._chance,
+        )
+
+    def _make_cache(self) -> Cache:
+        return Cache(
+            self.residents,
+            self.turns,
+            self.activities,
+            self.clock,
+            after_s=self._settings.seconds("passivate_after"),
+            reserve=self._settings.claim_batch,
+        )
+
+    @property
+    def alive(self) -> bool:
+        """Whether a heartbeat got through within the lease time."""
+        return asyncio.get_running_loop().time() - self.heartbeat.beat_at < self._settings.seconds("lease")
+
+    def drain(self) -> None:
+        """Stop: claim nothing more, hand over, and let ``run`` return. May be asked again."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Register, serve until ``drain`` or until cancelled, and give the leases back."""
+        journal = self.journal
+        journal.on_hint = self._hint
+        async with asyncio.TaskGroup() as services:
+            tasks = [services.create_task(service.run()) for service in self._services()]
+            retrying = Retrying("registering this worker")
+            while not self.worker_id:
+                async with retrying:
+                    await self._register()
+            tasks += [services.create_task(chore) for chore in self._chores()]
+            claiming = services.create_task(self.dispatcher.run())
+            self.ready = True
+            self.registered.set()
+            try:
+                await self._stop.wait()
+                claiming.cancel()
+                self.ready = False
+                self._draining = self.aftermath.draining = True
+                await hand_over(self, self._settings.seconds("drain"))
+            finally:
+                self.ready = False
+                for task in (*tasks, claiming):
+                    task.cancel()
+        self.timers.close()
+
+    def _services(self) -> tuple[Any, ...]:
+        return (
+            self.watchdog,
+            self.turns,
+            self.activities,
+            self.mailroom,
+            self.inquiries,
+            self.loader,
+            self.suspects,
+        )
+
+    def _chores(self) -> Iterator[Any]:
+        settings, journal = self._settings, self.journal
+        poll_s, lease_s = settings.seconds("poll"), settings.seconds("lease")
+        mail = MailPoll(journal, self.residents, self.mailroom)
+        yield self.heartbeat.run()
+        yield self._every(poll_s, "looking for mail", mail.once, self._look_at_mail)
+        yield self._every(lease_s / 4, "looking for dead workers", lambda: take_over(journal))
+        yield self._every(max(LEASES_S, lease_s), "comparing leases", self.leases.once, self._look_at_leases)
+        yield self._every(SWEEP_S, "sweeping", lambda: sweep(journal))
+        yield self._every(min(1.0, settings.seconds("passivate_after") / 4), "passivating", self.cache.once)
+
+    async def _every(
+        self, pause_s: float, what: str, chore: Callable[[], Awaitable[None]], sooner: asyncio.Event | None = None
+    ) -> None:
+        """Do a chore now and then until cancelled, and whenever ``sooner`` is set."""
+        retrying = Retrying(what)
+        sooner = sooner or asyncio.Event()
+        while True:
+            sooner.clear()
+            async with retrying:
+                await chore()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s * self._chance.uniform(0.8, 1.2)):
+                    await sooner.wait()
+
+    # --- what one part tells another
+
+    def _claimable(self, count: int) -> int:
+        """Return how many of ``count`` new children this worker takes at birth: its share, and what fits."""
+        if self._draining:
+            return 0
+        workers = self.heartbeat.workers
+        return min(-(-count // workers), self.residents.room // workers)
+
+    def _fired(self, run: Resident, key: str) -> None:
+        self.turns.arrive(run, e.TimerFired(self.clock.now_us(), key))
+
+    def _reported(self, owner: object, event: e.ActivityStarted | e.ActivityCompleted | e.ActivityFailed) -> None:
+        assert isinstance(owner, Resident)
+        if self._points is not None and type(event) is not e.ActivityStarted:
+            try:
+                self._points.at("activity.ended", owner.run_id)
+            except Exception as error:  # noqa: BLE001 - whoever hangs things in may make the engine fail here
+                self.aftermath.failed(owner, error)
+                return
+        self.turns.arrive(owner, event)
+
+    def _hint(self, kind: str, names: Collection[str]) -> None:
+        if kind == "wake":
+            self.mailroom.told(names)
+        elif kind == "ready":
+            self.dispatcher.told(names)
+        elif kind == "fenced":
+            if self.worker_id in names:
+                self.heartbeat.soon()
+                self._look_at_leases.set()
+        elif kind == "gap":
+            self.dispatcher.told(())
+            self._look_at_mail.set()
+
+    async def _register(self) -> None:
+        worker_id = self._name_worker()
+        settings = self._settings
+        info = {"host": socket.gethostname(), "pid": os.getpid()}
+        await self.journal.register(worker_id, settings.seconds("lease"), info)
+        await self.journal.announce(announcements(self._definitions))
+        await self.heartbeat.first()
+        self.worker_id = worker_id
+
+    async def _reborn(self) -> None:
+        """Begin again under a new id: every lease is lost."""
+        self.residents.drop_all()
+        self.suspects.clear()
+        await self._register()
+        self.dispatcher.told(())
+
+
+def announcements(definitions: Definitions) -> list[Announcement]:
+    """Return what a worker says it has."""
+    flows = [Announcement("workflow", name, version) for name, version in definitions.workflows]
+    return flows + [Announcement("activity", name) for name in definitions.activities]
+
+
+def worker_name() -> str:
+    """Return an id for this worker that nobody had before."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"

@@ -1,0 +1,136 @@
+"""This worker's sign of life, and what becomes of the leases of those that give none.
+
+The rule: one heartbeat holds all leases of a worker, and it rides on the loop that does the work: a loop that
+hangs loses them. Who was declared dead drops everything and begins again under a new id. Nobody takes over from
+others before it has been connected for a lease time; the database sees to that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+
+from continuum._engine.clock import Clock
+from continuum._engine.dispatcher import Suspects
+from continuum._engine.outages import Retrying
+from continuum._engine.residents import Residents
+from continuum._journal.commit import Lease
+from continuum._journal.protocol import Journal
+from continuum.errors import DatabaseUnreachable
+
+logger = logging.getLogger("continuum.engine")
+SPREAD = (0.9, 1.1)
+
+
+class Heartbeat:
+    """Beats, and tells when this worker is declared dead: ``reborn`` makes it another one."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        clock: Clock,
+        every_s: float,
+        chance: random.Random,
+        reborn: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.workers = 1  # alive, this one included
+        self.beat_at = 0.0  # loop time of the last one that got through
+        self._journal = journal
+        self._clock = clock
+        self._every_s = every_s
+        self._chance = chance
+        self._reborn = reborn
+        self._now = asyncio.Event()
+
+    def soon(self) -> None:
+        """Beat at once: somebody says that this worker lost leases."""
+        self._now.set()
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        retrying = Retrying("heartbeat")
+        while True:
+            async with retrying:
+                await self.once()
+            if retrying.failed:
+                continue
+            self._now.clear()
+            try:
+                async with asyncio.timeout(self._every_s * self._chance.uniform(*SPREAD)):
+                    await self._now.wait()
+            except TimeoutError:
+                pass
+
+    async def first(self) -> None:
+        """Give the first sign of life under a new id. Raises ``DatabaseUnreachable`` if it came too late."""
+        if not await self._beat():
+            raise DatabaseUnreachable("this worker was declared dead before its first heartbeat")
+
+    async def once(self) -> None:
+        """Give a sign of life."""
+        if not await self._beat():
+            logger.warning("this worker was declared dead; it drops its runs and begins again under a new id")
+            await self._reborn()
+
+    async def _beat(self) -> bool:
+        """Beat, and read the database's clock."""
+        time = asyncio.get_running_loop().time
+        asked_at = time()
+        beat = await self._journal.beat()
+        self._clock.set(beat.now_us, asked_at)
+        self.workers = max(1, beat.workers)
+        self.beat_at = time()
+        return beat.alive
+
+
+class Leases:
+    """Compares the leases in the database with the runs in memory."""
+
+    def __init__(self, journal: Journal, residents: Residents, suspects: Suspects) -> None:
+        self._journal = journal
+        self._residents = residents
+        self._suspects = suspects
+        self._stray: set[Lease] = set()
+
+    async def once(self) -> None:
+        """Drop runs that are no longer ours; release those that twice in a row were ours and not here.
+
+        A claim whose answer was lost leaves such a lease; one whose answer is on its way looks the same once.
+        """
+        before = {run.run_id: run.claimed.token for run in self._residents.by_id.values()}
+        leases = await self._journal.leases()
+        held = {lease.run_id: lease.token for lease in leases}
+        for run_id, token in before.items():
+            run = self._residents.by_id.get(run_id)
+            if run is not None and run.claimed.token == token and held.get(run_id, -1) != token:
+                if run.loading or (run.committing and run.run_id in held):
+                    continue  # a new lease of ours, or a commit that is told its outcome
+                logger.info("run %r was taken away or cancelled; this copy is dropped", run_id)
+                self._residents.drop(run)
+        waiting = self._suspects.holds()
+        stray = {
+            lease for lease in leases if lease.run_id not in self._residents.by_id and lease.run_id not in waiting
+        }
+        again, self._stray = stray & self._stray, stray
+        if again:
+            logger.warning("%d leases of this worker have no run in memory; they are released", len(again))
+            await self._journal.release(list(again))
+
+
+async def take_over(journal: Journal) -> None:
+    """Release the runs of workers that gave no sign of life."""
+    done = await journal.take_over()
+    if done.workers:
+        logger.warning("declared dead: %s; %d runs released", ", ".join(done.workers), done.released)
+    for run_id in done.parked:
+        logger.error("run %r is parked: workers die whenever they try it", run_id)
+
+
+async def sweep(journal: Journal) -> None:
+    """Do the slow sweep, if it is this worker's turn; a part at a time."""
+    while True:
+        swept = await journal.sweep()
+        if swept is None or swept.finished:
+            return

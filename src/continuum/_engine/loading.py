@@ -1,0 +1,144 @@
+"""Runs that this worker has leased come into memory: their journals are read, and they have their first turn.
+
+The rule: a run is known as loading before its inbox is read, so that no hint of mail is lost in between. A lease
+is never dropped silently: what cannot be loaded now is tried again, what this worker has no code for is released.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from continuum._core.entries import Entry, fields_of
+from continuum._engine.hooks import EngineHooks
+from continuum._engine.mailroom import Mailroom
+from continuum._engine.outages import Retrying
+from continuum._engine.resident import Resident
+from continuum._engine.residents import Residents
+from continuum._engine.turns import Turns
+from continuum._journal.commit import Claimed, Lease, Loaded
+from continuum._journal.protocol import Journal
+from continuum.definitions import Definitions
+from continuum.errors import DecodeError, Failure
+
+logger = logging.getLogger("continuum.engine")
+
+
+class Loader:
+    """Adopts claimed runs, and reads those anew whose copy was wrong."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        residents: Residents,
+        turns: Turns,
+        mailroom: Mailroom,
+        definitions: Definitions,
+        hooks: EngineHooks,
+    ) -> None:
+        self._journal = journal
+        self._residents = residents
+        self._turns = turns
+        self._mailroom = mailroom
+        self._definitions = definitions
+        self._hooks = hooks
+        self.failed: Callable[[Resident, Exception], None]
+        self._again: list[tuple[Claimed, bool]] = []
+        self._some = asyncio.Event()
+
+    def reload(self, claimed: Claimed, doubtful: bool) -> None:
+        """Read a run anew. ``doubtful``: a commit of it may have happened or not, so take its lease anew first."""
+        self._again.append((claimed, doubtful))
+        self._some.set()
+
+    async def run(self) -> None:
+        """Read anew what is to be read anew, until cancelled."""
+        while True:
+            await self._some.wait()
+            self._some.clear()
+            again, self._again = self._again, []
+            await self.adopt([claimed for claimed, doubtful in again if not doubtful])
+            if doubted := [Lease(claimed.run_id, claimed.token) for claimed, doubtful in again if doubtful]:
+                await self.adopt(await self._reclaim(doubted))
+
+    async def adopt(self, claimed: Sequence[Claimed]) -> list[Resident]:
+        """Take in runs whose leases are this worker's, and schedule their turns."""
+        runs = await self.fetch(claimed)
+        for run in runs:
+            self.begin(run)
+        return runs
+
+    async def fetch(self, claimed: Sequence[Claimed]) -> list[Resident]:
+        """Read runs into memory, not yet scheduled."""
+        known = [run for run in claimed if (run.workflow, run.version) in self._definitions.workflows]
+        if len(known) < len(claimed):
+            await self._give_back([run for run in claimed if run not in known])
+        now = asyncio.get_running_loop().time()
+        runs = [Resident(found, now) for found in known]
+        for run in runs:
+            self._residents.add(run)
+        try:
+            await self._read(runs)
+        except BaseException:  # nobody will let them have their turn: their leases are given back
+            for run in runs:
+                self._residents.drop(run)
+            raise
+        return [run for run in runs if not run.gone]
+
+    async def _read(self, runs: Sequence[Resident]) -> None:
+        retrying = Retrying("reading journals")
+        while runs:
+            async with retrying:
+                loaded = await self._journal.load([run.claimed for run in runs])
+                for run, found in zip(runs, loaded, strict=True):
+                    self._fill(run, found)
+                return
+
+    def begin(self, run: Resident) -> None:
+        """Let a run that was fetched have its turn."""
+        claimed = run.claimed
+        if self._hooks.points is not None:
+            try:
+                self._hooks.points.at("claim.adopted", claimed.run_id)
+            except Exception as error:  # noqa: BLE001 - whoever hangs things in may make the engine fail here
+                self.failed(run, error)
+                return
+        if claimed.token == 1:
+            self._hooks.tell("continuum.run.started", run_id=claimed.run_id, workflow=claimed.workflow)
+        run.loading = False
+        self._turns.schedule(run)
+
+    def _fill(self, run: Resident, loaded: Loaded) -> None:
+        run.entries = loaded.entries
+        run.seq = len(loaded.entries) + (1 if run.claimed.generation == 1 else 0)
+        if loaded.problem is not None:
+            run.problem = Failure("Undecodable", loaded.problem)
+            return
+        run.attempts = {entry.key: _attempt(entry) for entry in loaded.entries if entry.type == "activity_started"}
+        try:
+            self._mailroom.deliver(run, loaded.mail)
+        except DecodeError as error:
+            run.problem = Failure("Undecodable", f"a message in its inbox: {error}")
+
+    async def _reclaim(self, leases: Sequence[Lease]) -> list[Claimed]:
+        retrying = Retrying("taking leases anew")
+        while True:
+            async with retrying:
+                return await self._journal.reclaim(leases)
+
+    async def _give_back(self, claimed: Sequence[Claimed]) -> None:
+        """Release runs of definitions that this worker does not have: a generation may change its version."""
+        retrying = Retrying("releasing runs")
+        while True:
+            async with retrying:
+                await self._journal.release([Lease(run.run_id, run.token) for run in claimed])
+                return
+
+
+def _attempt(entry: Entry) -> int:
+    """Return the attempt that was under way; a worker's death uses none."""
+    try:
+        return max(1, int(fields_of(entry).get("attempt", 1)))
+    except (DecodeError, TypeError, ValueError):
+        return 1

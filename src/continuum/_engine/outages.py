@@ -1,0 +1,44 @@
+"""What a service does while there is no database: it tries again, a little later each time.
+
+The rule: trouble with the database ends no service and is logged once until it is over. It is caught here, at a
+service's edge, and nowhere else in the engine.
+"""
+
+from __future__ import annotations
+
+import logging
+from types import TracebackType
+
+from continuum._journal.backoff import Backoff
+from continuum.errors import DatabaseBusy, DatabaseRefused, DatabaseUnreachable
+
+logger = logging.getLogger("continuum.engine")
+
+
+class Retrying:
+    """A block that may fail for want of a database: ``async with`` it in a loop. A failure is a pause."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._backoff = Backoff()
+        self._told = False
+        self.failed = False
+
+    async def __aenter__(self) -> None:
+        self.failed = False
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        if error is None:
+            self._backoff.reset()
+            self._told = False
+            return False
+        if not isinstance(error, (DatabaseUnreachable, DatabaseBusy, DatabaseRefused)):
+            return False
+        self.failed = True
+        level = logging.INFO if self._told or isinstance(error, DatabaseBusy) else logging.WARNING
+        logger.log(level, "%s: %s; trying again", self._what, error)
+        self._told = True
+        await self._backoff.pause()
+        return True

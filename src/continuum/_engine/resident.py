@@ -1,0 +1,139 @@
+"""A run in this worker's memory.
+
+The rule: it belongs to one lease. Once ``gone`` it never comes back: whatever still happens to it reaches nobody,
+and the run, if it returns, is another ``Resident``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from continuum._core.commands import Request
+from continuum._core.effects import Effects, Message
+from continuum._core.entries import Entry
+from continuum._core.events import Event
+from continuum._core.machine import Machine
+from continuum._journal.commit import Claimed, Commit, Lease
+from continuum.errors import Failure
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+class Arrival(NamedTuple):
+    """Something that has happened to a run and is not yet in its journal.
+
+    ``mail`` is the message's id if it lies in the inbox. ``event`` is None for a message to be consumed without an
+    entry. ``ended`` are turns of runs that end in one commit with this event: a child's that lives here, too.
+    """
+
+    event: Event | None
+    mail: int | None = None
+    ended: tuple[TurnTaken, ...] = ()
+
+
+class TurnTaken:
+    """Turns of one run that make one commit: taken, and not yet known to be durable.
+
+    ``outcome`` is the end of the run as its parent is to hear it; it is no part of ``commit``. ``ended`` are turns
+    of its children that go with it. ``requests`` are acted on after the commit.
+    """
+
+    __slots__ = ("commit", "ended", "fault", "outcome", "requests", "run", "turns")
+
+    def __init__(self, run: Resident) -> None:
+        self.run = run
+        self.commit: Commit | None = None
+        self.turns: list[Effects] = []
+        self.requests: list[Request] = []
+        self.ended: list[TurnTaken] = []
+        self.outcome: Message | None = None
+        self.fault: Failure | None = None
+
+    def members(self) -> list[TurnTaken]:
+        """Return all that go with this one, itself last."""
+        found: list[TurnTaken] = []
+        for ended in self.ended:
+            found += ended.members()
+        found.append(self)
+        return found
+
+    def weight(self) -> int:
+        """Return how many rows this one and those that go with it write, roughly."""
+        return len(self.turns) + 1 + sum(ended.weight() for ended in self.ended)
+
+
+class Resident:
+    """One run: its lease, its machine, what waits for it and what it waits for."""
+
+    __slots__ = (
+        "active_at",
+        "arrivals",
+        "attempts",
+        "claimed",
+        "committing",
+        "consumed",
+        "entries",
+        "failures",
+        "gone",
+        "inquiries",
+        "known_mail",
+        "loading",
+        "machine",
+        "more_mail",
+        "owed",
+        "problem",
+        "queued",
+        "reading",
+        "resting",
+        "seq",
+        "suspect",
+        "timers",
+    )
+
+    def __init__(self, claimed: Claimed, active_at: float) -> None:
+        self.claimed = claimed
+        self.machine: Machine | None = None
+        self.entries: tuple[Entry, ...] = ()  # what the machine is to be made from
+        self.seq = 1  # of the next entry
+        self.arrivals: deque[Arrival] = deque()
+        self.timers: dict[str, int] = {}  # when each is due, by key
+        self.attempts: dict[str, int] = {}  # of activities that had been tried before, by key
+        self.owed = False  # activities that were asked for and not begun, because the worker drains
+        self.problem: Failure | None = None  # what is wrong with its rows: it is to be parked
+        self.inquiries = 0
+        self.loading = True  # its journal is being read
+        self.queued = False  # it waits for its turn
+        self.committing = False
+        self.gone = False
+        self.suspect = False
+        self.reading = False  # its inbox is being read
+        self.more_mail = False  # somebody said that there is more
+        self.known_mail: set[int] = set()
+        self.consumed: list[int] = []  # by commits acknowledged while the inbox was being read
+        self.active_at = active_at
+        self.failures = 0  # of ours, in a row
+        self.resting: list[asyncio.Future[None]] = []
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self.claimed.run_id
+
+    @property
+    def lease(self) -> Lease:
+        """The lease under which it is here."""
+        return Lease(self.claimed.run_id, self.claimed.token)
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing is to be done for it before something happens."""
+        return not (self.loading or self.committing or self.queued or self.arrivals)
+
+    def rested(self) -> None:
+        """Tell who waits that it came to rest, or is gone."""
+        resting, self.resting = self.resting, []
+        for future in resting:
+            if not future.done():
+                future.set_result(None)

@@ -1,0 +1,221 @@
+"""Turns: what has happened to a run goes into its machine, what it decided comes out as a commit.
+
+The rule: nothing here waits, and nothing it makes is known to anybody before the commit is durable. Several events
+that have arrived make several turns and one commit, in the order they came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import chain
+from typing import TypeVar
+
+from continuum._core import commands as c
+from continuum._core import events as e
+from continuum._core.effects import Effects, NewRun, effects
+from continuum._core.entries import event_of_entry
+from continuum._core.failure import encode_failure
+from continuum._core.faults import Divergence, Fault, Forbidden
+from continuum._core.machine import Machine, RunContext, Turn
+from continuum._engine.resident import Resident, TurnTaken
+from continuum._engine.timers import Timers
+from continuum._journal.commit import KEEP, Cancel, Commit, Complete, Continue, Fail, Park, Status
+from continuum.definitions import Definitions
+from continuum.errors import DecodeError, Failure
+
+_T = TypeVar("_T")
+MOST_ROWS = 400  # of one commit and those that go with it: less than a batch, so that neighbours travel along
+
+
+class Taker:
+    """Takes turns. ``claimable`` says how many of a number of new children this worker may take at once."""
+
+    def __init__(
+        self, definitions: Definitions, timers: Timers, claimable: Callable[[int], int], max_child_depth: int
+    ) -> None:
+        self._definitions = definitions
+        self._timers = timers
+        self._claimable = claimable
+        self._max_child_depth = max_child_depth
+
+    def take(self, taken: TurnTaken) -> None:
+        """Take the turns of what has arrived at a run, as far as one commit holds it."""
+        run = taken.run
+        taken.fault = run.problem
+        consumed: list[int] = []
+        try:
+            if run.machine is None and taken.fault is None:
+                self._begin(run, taken)
+            if taken.fault is None:
+                self._take_arrivals(run, taken, consumed)
+        except DecodeError as error:  # a row that no release has written
+            taken.fault = Failure("Undecodable", str(error))
+        taken.commit = self._commit(run, taken, tuple(consumed))
+
+    def _begin(self, run: Resident, taken: TurnTaken) -> None:
+        """Make the machine and bring it to where the journal left the run."""
+        claimed, entries = run.claimed, run.entries
+        run.entries = ()
+        flow = self._definitions.workflows[claimed.workflow, claimed.version]
+        context = RunContext(claimed.run_id, claimed.generation, claimed.depth, self._max_child_depth)
+        machine = run.machine = Machine(flow, context)
+        if claimed.generation == 1:
+            started: e.Event = e.RunStarted(claimed.started_us, claimed.input)
+        else:
+            started, entries = event_of_entry(entries[0]), entries[1:]
+        assert isinstance(started, e.RunStarted)
+        turn = machine.replay(started, entries)
+        if turn.closing is not None and turn.closing not in turn.commands:  # it ends where it used to wait
+            turn = Turn((*turn.commands, turn.closing), None, turn.closing)
+        self._note(run, taken, started, turn)
+        if claimed.generation > 1 and len(entries) > started.carried:
+            # A child of an earlier generation may bear the same id. Whoever was told so may have died since.
+            taken.requests += machine.children.unanswered()
+
+    def _take_arrivals(self, run: Resident, taken: TurnTaken, consumed: list[int]) -> None:
+        machine, arrivals = run.machine, run.arrivals
+        assert machine is not None
+        rows = 0
+        while arrivals and rows < MOST_ROWS and taken.fault is None and machine.closing is None:
+            arrival = arrivals[0]
+            event = arrival.event
+            rows += 1 + sum(ended.weight() for ended in arrival.ended)
+            if event is not None and not _is_void(run, machine, event):
+                turn = machine.apply(event)
+                if turn.fault is not None:
+                    taken.fault = failure_of(turn.fault)
+                    return
+                self._note(run, taken, event, turn)
+                rows += len(turn.commands)
+            arrivals.popleft()
+            if arrival.mail is not None:
+                consumed.append(arrival.mail)
+            taken.ended.extend(arrival.ended)
+
+    def _note(self, run: Resident, taken: TurnTaken, event: e.Event, turn: Turn) -> None:
+        if turn.fault is not None:
+            taken.fault = failure_of(turn.fault)
+            return
+        assert run.machine is not None
+        found = effects(run.machine.context, event, turn)
+        taken.turns.append(found)
+        for request in found.requests:
+            # Timers are this process's own business, and a later event of this very commit may be one of them.
+            if type(request) is c.StartTimer:
+                self._timers.arm(run, request.key, request.due_us)
+            elif type(request) is c.CancelTimer:
+                run.timers.pop(request.key, None)
+            else:
+                taken.requests.append(request)
+
+    def _commit(self, run: Resident, taken: TurnTaken, consumed: tuple[int, ...]) -> Commit | None:
+        """Return the turns as one commit, or None if there is nothing to write."""
+        turns, claimed = taken.turns, run.claimed
+        if len(turns) == 1:
+            found = turns[0]
+        else:
+            found = _together(turns)
+        status: Status = KEEP
+        if taken.fault is not None:
+            status = Park(encode_failure(taken.fault))
+        elif found.closing is not None:
+            status = self._status(claimed.workflow, found)
+        messages = found.messages
+        if isinstance(status, (Complete, Fail, Cancel)) and claimed.depth:
+            taken.outcome, messages = messages[-1], messages[:-1]
+        if status is KEEP and not (found.entries or consumed or taken.ended or found.cancels or messages):
+            return None
+        children, mine = found.children, 0
+        if children and taken.fault is None:
+            children, mine = self._mine_first(children)
+        return Commit(
+            claimed.run_id,
+            claimed.token,
+            claimed.generation,
+            run.seq,
+            found.entries,
+            consumed,
+            children,
+            mine,
+            messages,
+            found.cancels,
+            status=status,
+        )
+
+    def _status(self, workflow: str, found: Effects) -> Status:
+        match found.closing:
+            case c.CompleteRun(result):
+                return Complete(result)
+            case c.FailRun(failure):
+                return Fail(encode_failure(failure))
+            case c.CancelRun(reason):
+                return Cancel(encode_failure(Failure("cancelled", reason)))
+            case c.ContinueRun():
+                return Continue(self._definitions.workflow(workflow).version, found.next_entries)
+            case None:
+                return KEEP
+
+    def _mine_first(self, children: tuple[NewRun, ...]) -> tuple[tuple[NewRun, ...], int]:
+        """Return the children with those first that this worker can run, and how many it takes."""
+        known = self._definitions.workflows
+        mine = [child for child in children if (child.workflow, child.version) in known]
+        if len(mine) == len(children):
+            return children, self._claimable(len(children))
+        others = [child for child in children if (child.workflow, child.version) not in known]
+        return (*mine, *others), self._claimable(len(mine))
+
+
+def failure_of(fault: Fault) -> Failure:
+    """Return what is recorded of a run that cannot go on."""
+    if isinstance(fault, Divergence):
+        return Failure("NonDeterminismError", str(fault))
+    if isinstance(fault, Forbidden):
+        return Failure("NotDeterministic", str(fault))
+    return Failure(type(fault).__name__, str(fault))
+
+
+def _is_void(run: Resident, machine: Machine, event: e.Event) -> bool:
+    """Say whether an event leaves no entry: a timer cancelled meanwhile, a child's end that is known already."""
+    if type(event) is e.TimerFired:
+        return run.timers.pop(event.key, None) is None
+    if isinstance(event, _CHILD_EVENTS):
+        return machine.children.has_ended(event.key)
+    return False
+
+
+_CHILD_EVENTS = (e.ChildCompleted, e.ChildFailed, e.ChildCancelled)
+
+
+def next_generation(run: Resident, status: Continue) -> None:
+    """Turn a resident run into its next generation, whose entries are durable."""
+    run.claimed = run.claimed._replace(generation=run.claimed.generation + 1, version=status.version)
+    run.entries, run.machine, run.seq = status.entries, None, len(status.entries)
+    run.timers, run.attempts = {}, {}
+    kept = [
+        arrival._replace(event=None) if isinstance(arrival.event, _OWN_EVENTS) else arrival
+        for arrival in run.arrivals
+        if arrival.mail is not None or not isinstance(arrival.event, _OWN_EVENTS)
+    ]
+    run.arrivals.clear()
+    run.arrivals.extend(kept)
+
+
+# What a generation has asked for itself; the next one knows nothing of it.
+_OWN_EVENTS = (e.ActivityStarted, e.ActivityCompleted, e.ActivityFailed, e.TimerFired)
+
+
+def _together(turns: list[Effects]) -> Effects:
+    last = turns[-1] if turns else None
+    return Effects(
+        _all(found.entries for found in turns),
+        _all(found.children for found in turns),
+        _all(found.messages for found in turns),
+        _all(found.cancels for found in turns),
+        (),
+        last.closing if last is not None else None,
+        last.next_entries if last is not None else (),
+    )
+
+
+def _all(parts: Iterable[tuple[_T, ...]]) -> tuple[_T, ...]:
+    return tuple(chain.from_iterable(parts))

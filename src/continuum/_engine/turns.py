@@ -1,0 +1,181 @@
+"""The turns of all resident runs, one after the other: the only place where machine and journal meet.
+
+The rule: a turn is taken from a plain callback of the event loop, never inside a task. A run has at most one
+commit under way; what happens to it meanwhile waits. When nothing is under way, what has arrived is one commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from continuum._core import events as e
+from continuum._core.entries import Entry, event_of_entry
+from continuum._engine.clock import Clock
+from continuum._engine.hooks import EngineHooks
+from continuum._engine.resident import Arrival, Resident, TurnTaken
+from continuum._engine.residents import Residents
+from continuum._engine.taking import Taker
+from continuum._engine.watchdog import Watchdog
+from continuum._journal.commit import Outcome
+from continuum._journal.protocol import Journal
+
+logger = logging.getLogger("continuum.engine")
+SLICE_S = 0.004  # of the loop's time for turns, before others have theirs
+MOST_TOGETHER = 200  # rows of an ended child that wait for its parent's commit; with more it commits alone
+
+
+class Turns:
+    """Takes turns and hands in their commits. ``aftermath`` is told what became of each."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        residents: Residents,
+        taker: Taker,
+        clock: Clock,
+        watchdog: Watchdog,
+        hooks: EngineHooks,
+    ) -> None:
+        self.aftermath: Callable[[TurnTaken, Outcome | None], None]
+        self.failed: Callable[[Resident, Exception], None]
+        self._journal = journal
+        self._residents = residents
+        self._taker = taker
+        self._clock = clock
+        self._watchdog = watchdog
+        self._points = hooks.points
+        self._queue: deque[Resident] = deque()
+        self._some = asyncio.Event()
+        self._under_way = 0
+        self._idle: list[asyncio.Future[None]] = []
+
+    # --- what happens to runs
+
+    def arrive(self, run: Resident, event: e.Event | None, mail: int | None = None) -> None:
+        """Take in an event of a run."""
+        if not run.gone:
+            run.arrivals.append(Arrival(event, mail))
+            self.schedule(run)
+
+    def schedule(self, run: Resident) -> None:
+        """Let a run have its turn, unless it waits for something that will schedule it."""
+        if not (run.queued or run.committing or run.loading or run.gone):
+            run.queued = True
+            self._queue.append(run)
+            self._some.set()
+
+    async def idle(self) -> None:
+        """Wait until no commit is under way."""
+        while self._under_way:
+            future = asyncio.get_running_loop().create_future()
+            self._idle.append(future)
+            await future
+
+    async def run(self) -> None:
+        """Take turns until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._some.wait()
+            self._some.clear()
+            await self._journal.room()
+            done = loop.create_future()
+            loop.call_soon(self._slice, done)
+            await done
+
+    def _slice(self, done: asyncio.Future[None]) -> None:
+        """Take turns for a while; a plain callback."""
+        queue, now = self._queue, asyncio.get_running_loop().time
+        until = now() + SLICE_S
+        try:
+            while queue:
+                run = queue.popleft()
+                run.queued = False
+                if not (run.gone or run.committing or run.loading):
+                    self._take(run)
+                if now() > until:
+                    break
+        finally:
+            if queue:
+                self._some.set()
+            if not done.done():
+                done.set_result(None)
+
+    def _take(self, run: Resident) -> None:
+        run.active_at = asyncio.get_running_loop().time()
+        taken = TurnTaken(run)
+        try:
+            self._take_turn(taken)
+            if taken.commit is None:
+                self.aftermath(taken, None)
+                return
+            run.committing = True
+            if taken.outcome is not None and self._held_for_parent(taken):
+                return
+        except Exception as error:
+            logger.exception("a turn of run %r failed", run.run_id)
+            for ended in taken.ended:
+                self.submit(ended)
+            self.failed(run, error)
+            return
+        self.submit(taken)
+
+    def _take_turn(self, taken: TurnTaken) -> None:
+        points, run_id = self._points, taken.run.run_id
+        if points is not None:
+            points.at("turn.begin", run_id)
+        self._watchdog.turn_begins(run_id)
+        try:
+            self._taker.take(taken)
+        finally:
+            self._watchdog.turn_ends()
+        if points is not None:
+            points.at("turn.taken", run_id)
+
+    # --- commits
+
+    def _held_for_parent(self, taken: TurnTaken) -> bool:
+        """Hold an ended run's commit back for its parent's next one, if the parent lives here."""
+        outcome = taken.outcome
+        assert outcome is not None
+        assert taken.commit is not None
+        parent = self._residents.by_id.get(outcome.run_id)
+        if parent is None or parent.machine is None or taken.commit.cancels or taken.weight() > MOST_TOGETHER:
+            return False
+        event = event_of_entry(Entry(outcome.type, outcome.key, self._clock.now_us(), outcome.payload))
+        parent.arrivals.append(Arrival(event, None, (taken,)))
+        self.schedule(parent)
+        return True
+
+    def submit(self, taken: TurnTaken) -> None:
+        """Hand in a commit with those that go with it. What its run's parent is to hear goes to the inbox."""
+        members = taken.members()
+        if taken.outcome is not None and taken.commit is not None:
+            taken.commit = taken.commit._replace(messages=(*taken.commit.messages, taken.outcome))
+            taken.outcome = None
+        try:
+            future = self._journal.submit(*[member.commit for member in members if member.commit is not None])
+        except RuntimeError as error:  # a copy that is gone has a commit under way: what it comes to must be read
+            for member in members:
+                self.failed(member.run, error)
+            return
+        self._under_way += 1
+        future.add_done_callback(partial(self._settled, members))
+
+    def _settled(self, members: list[TurnTaken], future: asyncio.Future[tuple[Outcome, ...]]) -> None:
+        self._under_way -= 1
+        if not self._under_way and self._idle:
+            idle, self._idle = self._idle, []
+            for waiting in idle:
+                waiting.set_result(None)
+        if future.cancelled():
+            return
+        for member, outcome in zip(members, future.result(), strict=True):
+            try:
+                self.aftermath(member, outcome)
+            except Exception as error:
+                logger.exception("what follows a commit of run %r failed", member.run.run_id)
+                self.failed(member.run, error)

@@ -1,0 +1,330 @@
+"""The client: start runs, find them, and reach them from applications.
+
+The rule: whatever is refused is refused before anything is written, and what a verb has written is durable when it
+returns. A client belongs to one event loop; ``connect_sync`` is for code without one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import os
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Never, TypeVar, cast, overload
+
+from continuum._core.codec import ANY, Codec
+from continuum._core.keys import check_root_id, check_text
+from continuum._core.loop import running_workflow
+from continuum._database import Database
+from continuum._journal.commit import NewRoot
+from continuum._journal.description import RunRow
+from continuum.children import MAX_NAME_BYTES
+from continuum.descriptions import AnnouncedDefinition, RunDescription, announced, place
+from continuum.errors import (
+    DatabaseUnreachable,
+    DefinitionError,
+    InvalidSetting,
+    RunAlreadyExists,
+    UnknownWorkflow,
+    WorkflowMisuse,
+)
+from continuum.policies import expect, refuse_unknown
+from continuum.runs import RunHandle, described_all, existing
+from continuum.workflow import Workflow
+
+if TYPE_CHECKING:
+    from continuum._journal.hooks import Hooks
+    from continuum._journal.journal import PostgresJournal
+
+__all__ = ["Client", "connect"]
+
+I = TypeVar("I")  # noqa: E741 - input, as R is result
+R = TypeVar("R")
+OPTIONS = ("url", "schema", "migrate", "home", "listen_url")
+STATES = ("pending", "running", "suspended", "completed", "failed", "cancelled", "parked")
+MOST_PRIORITY = 1000
+PAGE = 1_000
+REFUSED_IN_WORKFLOWS = (
+    "a workflow must not use a client: child() and start_child() start runs, and an activity may use a client"
+)
+
+
+def connect(
+    url: str | None = None,
+    *,
+    schema: str | None = None,
+    migrate: bool | None = None,
+    home: str | Path | None = None,
+    listen_url: str | None = None,
+    **unknown: Never,
+) -> AbstractAsyncContextManager[Client]:
+    """Connect to the journal for the block of an ``async with``, which gets a ``Client``.
+
+    ``url`` is a libpq url or conninfo; else CONTINUUM_DATABASE_URL; else the embedded server in ``home``, in
+    CONTINUUM_HOME or in ``./.continuum``, held for the block. A ``home`` that is given asks for the embedded
+    server. ``schema`` (CONTINUUM_SCHEMA, else ``continuum``) names the schema; it is brought up to date, or only
+    checked if ``migrate`` (CONTINUUM_MIGRATE) is false. ``listen_url`` (CONTINUUM_LISTEN_URL) leads to Postgres
+    directly where ``url`` leads through a pooler.
+
+    Raises ``TypeError`` for an option it does not have; on entering ``InvalidSetting``, ``DatabaseUnreachable``,
+    ``SchemaMismatch``, and ``EmbeddedError`` if the embedded server cannot be had.
+
+    >>> async with connect() as client:  # doctest: +SKIP
+    ...     run = await client.start(order_flow, order)
+    """
+    refuse_unknown("connect()", unknown, OPTIONS)
+    return _connected(Database.choose(url, home=home, schema=schema, listen_url=listen_url, migrate=migrate))
+
+
+@asynccontextmanager
+async def _connected(database: Database) -> AsyncGenerator[Client, None]:
+    from continuum._journal.journal import PostgresJournal  # brings the driver, which importing continuum must not
+
+    async with database.reached() as url:
+        journal = PostgresJournal(url, schema=database.schema, listen_url=database.listen_url)
+        async with journal.open(migrating=database.migrate):
+            client = Client(journal, database.listen_url)
+            try:
+                yield client
+            finally:
+                client._closed = True
+
+
+class Client:
+    """What applications hold: starts runs and gives handles on them. ``connect()`` makes one.
+
+    It may be used by any number of tasks of the event loop that it was made in.
+    """
+
+    def __init__(self, journal: PostgresJournal, listen_url: str | None = None) -> None:
+        self._opened = journal
+        self._listen_url = listen_url
+        self._loop = asyncio.get_running_loop()
+        self._closed = False
+
+    @overload
+    async def start(
+        self,
+        flow: Workflow[None, R],
+        input: None = None,
+        *,
+        id: str | None = None,
+        namespace: str | None = None,
+        priority: int = 0,
+    ) -> RunHandle[R]: ...
+    @overload
+    async def start(
+        self,
+        flow: Workflow[I, R],
+        input: I,
+        *,
+        id: str | None = None,
+        namespace: str | None = None,
+        priority: int = 0,
+    ) -> RunHandle[R]: ...
+    @overload
+    async def start(
+        self,
+        flow: str,
+        input: Any = None,
+        *,
+        id: str | None = None,
+        namespace: str | None = None,
+        priority: int = 0,
+    ) -> RunHandle[Any]: ...
+    async def start(
+        self,
+        flow: Any,
+        input: Any = None,  # noqa: A002 - the word of the interface
+        *,
+        id: str | None = None,  # noqa: A002 - the word of the interface
+        namespace: str | None = None,
+        priority: int = 0,
+        **unknown: Any,
+    ) -> RunHandle[Any]:
+        """Start a run of a workflow, given as its definition or by name; the run is durable on return.
+
+        ``id`` names it (else it gets a UUIDv7): starting the same workflow with the same input under the same id
+        once more gives a handle on the run that is there, ended or not. By name, the highest version that a worker
+        has announced is taken, and ``input`` is plain JSON that is not checked before the run begins. Runs of
+        higher ``priority`` (0 to 1000) are taken up first. ``namespace`` is a label to list runs by.
+
+        Raises ``EncodeError`` for an input that does not fit, ``InvalidId``, ``RunAlreadyExists``,
+        ``UnknownWorkflow``.
+        """
+        refuse_unknown("start()", unknown, ("id", "namespace", "priority"))
+        journal = self._journal()
+        known, name, version = _definition(flow)
+        codec: Codec[Any] = ANY if known is None else known.input
+        given = codec.encode(input)
+        run_id = new_run_id() if id is None else check_root_id(id)
+        label = "default" if namespace is None else check_text("namespace", namespace, MAX_NAME_BYTES)
+        if version is None:
+            version = await self._newest(name)
+        root = NewRoot(run_id, name, version, given, label, priority=_checked_priority(priority))
+        try:
+            started = await journal.start([root])
+        except DatabaseUnreachable as error:
+            error.add_note(f"run {run_id!r} may have been started; starting it again under this id is safe")
+            raise
+        if not started:
+            _refuse_another(await existing(journal, run_id), root, codec)
+        return RunHandle(run_id, self._journal, known)
+
+    @overload
+    def get_run(self, run_id: str) -> RunHandle[Any]: ...
+    @overload
+    def get_run(self, run_id: str, flow: Workflow[Any, R]) -> RunHandle[R]: ...
+    def get_run(self, run_id: str, flow: Any = None) -> RunHandle[Any]:
+        """Return a handle on a run, root or child, without looking whether there is one.
+
+        With ``flow`` its result is decoded as that workflow's. Raises ``InvalidId`` for what cannot be an id.
+        """
+        return RunHandle(run_id, self._journal, None if flow is None else _expect_flow("get_run", flow))
+
+    async def list_runs(
+        self,
+        *,
+        workflow: str | None = None,
+        state: str | None = None,
+        namespace: str | None = None,
+        limit: int = 100,
+        before: RunDescription | None = None,
+    ) -> list[RunDescription]:
+        """Return root runs, newest first; ``before`` is the last one of the page before."""
+        if state is not None and state not in STATES:
+            near = difflib.get_close_matches(str(state), STATES, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"states are: {', '.join(STATES)}"
+            raise InvalidSetting(f"no run has the state {state!r}; {hint}")
+        journal = self._journal()
+        rows = await journal.views.roots(
+            workflow=workflow,
+            namespace=namespace,
+            state=state,
+            limit=_checked_limit(limit),
+            before=None if before is None else place(before),
+        )
+        return await described_all(journal, rows)
+
+    async def list_children(self, run_id: str, *, limit: int = 1_000, after: str = "") -> list[RunDescription]:
+        """Return the children of a run in the order of ids, behind the id ``after``. Raises ``RunNotFound``."""
+        journal = self._journal()
+        found = self.get_run(run_id).id
+        rows = await journal.views.below(found, levels=1, after=after, limit=_checked_limit(limit))
+        if not rows:
+            await existing(journal, found)
+        return await described_all(journal, rows)
+
+    async def tree(self, run_id: str, *, levels: int | None = None, limit: int = 10_000) -> list[RunDescription]:
+        """Return a run and then the runs below it in the order of ids, ``levels`` deep, ``limit`` at most.
+
+        The order puts a run's descendants directly behind it. Raises ``RunNotFound``.
+        """
+        journal = self._journal()
+        left = _checked_limit(limit) - 1
+        rows = [await existing(journal, self.get_run(run_id).id)]
+        while left > 0:
+            page = await journal.views.below(run_id, levels=levels, after=rows[-1].run_id, limit=min(left, PAGE))
+            rows += page
+            left = left - len(page) if len(page) == PAGE else 0
+        return await described_all(journal, rows)
+
+    async def signal(self, run_id: str, name: str, payload: Any = None) -> None:
+        """Send a run a signal; see ``RunHandle.signal``."""
+        await self.get_run(run_id).signal(name, payload)
+
+    async def cancel(self, run_id: str, reason: str = "cancelled by request") -> None:
+        """Cancel a run and every run below it; see ``RunHandle.cancel``."""
+        await self.get_run(run_id).cancel(reason)
+
+    async def definitions(self) -> list[AnnouncedDefinition]:
+        """Return every definition that a worker has announced, by kind, name and version."""
+        found = await self._journal().definitions()
+        return [announced(definition, workers) for definition, workers in found.items()]
+
+    def open_journal(self, *, hooks: Hooks | None = None) -> AbstractAsyncContextManager[PostgresJournal]:
+        """Open another journal in the same place, for a worker: it has connections and a lease of its own.
+
+        Its services run for the block; the schema is checked and not migrated.
+        """
+        from continuum._journal.hooks import INERT
+        from continuum._journal.journal import PostgresJournal
+
+        here = self._journal()
+        opened = PostgresJournal(
+            here.url, schema=here.schema, listen_url=self._listen_url, hooks=INERT if hooks is None else hooks
+        )
+        return opened.open(migrating=False)
+
+    def _journal(self) -> PostgresJournal:
+        """Return the journal, or refuse where a client cannot work."""
+        if running_workflow() is not None:
+            raise WorkflowMisuse(REFUSED_IN_WORKFLOWS)
+        if self._closed:
+            raise RuntimeError("this client is closed: the block of its connect() has ended")
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError(
+                "this client belongs to another event loop: connect() in this one, or use connect_sync(), for any "
+                "thread"
+            )
+        return self._opened
+
+    async def _newest(self, name: str) -> int:
+        announcements = await self._journal().definitions()
+        versions = [found.version for found in announcements if (found.kind, found.name) == ("workflow", name)]
+        if versions:
+            return max(versions)
+        known = sorted({found.name for found in announcements if found.kind == "workflow"})
+        near = difflib.get_close_matches(name, known, n=1)
+        shown = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
+        raise UnknownWorkflow(name, f"did you mean {near[0]!r}?" if near else f"there are: {shown or 'none'}")
+
+
+def new_run_id() -> str:
+    """Return a new UUIDv7: made of the time and of chance, so that ids made later sort behind."""
+    stamp = (time.time_ns() // 1_000_000) << 80
+    number = stamp | int.from_bytes(os.urandom(10))
+    number = number & ~(0xF << 76) | (7 << 76)
+    return str(uuid.UUID(int=number & ~(0b11 << 62) | (0b10 << 62)))
+
+
+def _definition(flow: Any) -> tuple[Workflow[Any, Any] | None, str, int | None]:
+    if isinstance(flow, str):
+        return None, flow, None
+    known = _expect_flow("start", flow)
+    return known, known.name, known.version
+
+
+def _expect_flow(function: str, flow: Any) -> Workflow[Any, Any]:
+    if isinstance(flow, Workflow):
+        return cast("Workflow[Any, Any]", flow)
+    raise DefinitionError(f"{function}() takes a workflow's definition: got {flow!r}; decorate it with @workflow")
+
+
+def _refuse_another(row: RunRow, root: NewRoot, codec: Codec[Any]) -> None:
+    """Raise ``RunAlreadyExists`` unless the run that has the id is the one that was asked for."""
+    if row.workflow != root.workflow:
+        difference = f"of workflow {row.workflow!r} and not {root.workflow!r}"
+    elif not codec.means_the_same(row.input, root.input):
+        difference = f"of workflow {row.workflow!r} with another input"
+    else:
+        return
+    raise RunAlreadyExists(row.run_id, row.workflow, difference)
+
+
+def _checked_priority(priority: object) -> int:
+    expect("priority", priority, int, "a whole number")
+    if not 0 <= cast("int", priority) <= MOST_PRIORITY:
+        raise InvalidSetting(f"priority is a whole number from 0 to {MOST_PRIORITY}: got {priority}")
+    return cast("int", priority)
+
+
+def _checked_limit(limit: object) -> int:
+    expect("limit", limit, int, "a whole number")
+    if cast("int", limit) < 1:
+        raise InvalidSetting(f"limit is a whole number from 1: got {limit}")
+    return cast("int", limit)

@@ -1,0 +1,190 @@
+"""A handle on one run: wait for it, look at it, signal it, cancel it.
+
+The rule: a handle holds an id and no state. Every verb asks the database, and what it changed is durable on
+return.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from continuum._core.codec import ANY, Codec
+from continuum._core.effects import Message
+from continuum._core.entries import entry_of_event
+from continuum._core.events import SignalReceived
+from continuum._core.failure import remote
+from continuum._core.keys import MAX_RUN_ID_BYTES, check_text
+from continuum._journal.commit import End
+from continuum._journal.description import EventRow, RunRow
+from continuum.children import MAX_NAME_BYTES, MAX_REASON_BYTES
+from continuum.descriptions import Event, RunDescription, described, event, failure_of, is_due
+from continuum.errors import DatabaseUnreachable, RunCancelled, RunFailed, RunNotActive, RunNotFound
+from continuum.policies import Duration, duration
+from continuum.workflow import Workflow
+
+if TYPE_CHECKING:
+    from continuum._journal.journal import PostgresJournal
+
+__all__ = ["RunHandle"]
+
+R = TypeVar("R")
+LAST_LOOK_S = 5.0  # when a wait is over, for saying how the run stands
+
+
+class RunHandle(Generic[R]):
+    """One run, by its id. ``Client.start`` and ``Client.get_run`` make handles; they are plain values.
+
+    >>> run = await client.start(order_flow, order, id="order-7")  # doctest: +SKIP
+    >>> receipt = await run.result(timeout=30)  # doctest: +SKIP
+    """
+
+    __slots__ = ("_flow", "_journal", "id")
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002 - the field's name
+        journal: Callable[[], PostgresJournal],
+        flow: Workflow[Any, R] | None = None,
+    ) -> None:
+        self.id = check_text("run id", id, MAX_RUN_ID_BYTES)
+        self._journal = journal
+        self._flow = flow
+
+    async def result(self, timeout: Duration | None = None) -> R:
+        """Wait until the run has ended and return its result.
+
+        Raises ``RunFailed`` with the recorded error, ``RunCancelled``, ``RunNotFound``; ``TimeoutError`` when
+        ``timeout`` (seconds or ``timedelta``) has passed, whose text says what the run waits for. Waiting for a
+        parked run goes on until somebody resumes it. The run does not notice who waits for it, or stops to.
+        """
+        journal = self._journal()
+        if timeout is None:
+            return self._outcome(await journal.wait(self.id))
+        limit_s = duration("timeout", timeout).total_seconds()
+        bound = asyncio.timeout(limit_s)
+        try:
+            async with bound:
+                return self._outcome(await journal.wait(self.id))
+        except TimeoutError:
+            if not bound.expired():
+                raise
+        return self._outcome(await self._last_look(journal, limit_s))
+
+    async def describe(self) -> RunDescription:
+        """Return the run as it stands. Raises ``RunNotFound``."""
+        journal = self._journal()
+        return (await described_all(journal, [await existing(journal, self.id)], self._flow))[0]
+
+    async def history(self, generation: int | None = None) -> list[Event]:
+        """Return the journal of one generation (they count from 1), or of all. Raises ``RunNotFound``.
+
+        How a run began and ended stands in ``describe``; the journal has what happened in between.
+        """
+        journal = self._journal()
+        events: list[Event] = []
+        after = (0, -1)
+        while page := await journal.views.history(self.id, generation, after=after):
+            results = await self._child_results(journal, page)
+            events += [event(row, results) for row in page]
+            after = (page[-1].generation, page[-1].seq)
+        if not events:
+            await existing(journal, self.id)
+        return events
+
+    async def signal(self, name: str, payload: Any = None) -> None:
+        """Send the run a signal; it is durable on return, and read whenever the run asks for it.
+
+        Raises ``EncodeError`` for a payload that does not fit the type the workflow declares for it,
+        ``RunNotFound``, and ``RunNotActive`` for a run that has ended.
+        """
+        check_text("signal's name", name, MAX_NAME_BYTES)
+        codec = self._flow.signals.get(name, ANY) if self._flow is not None else ANY
+        entry = entry_of_event(SignalReceived(0, name, codec.encode(payload)))
+        missed = await self._journal().send([Message(self.id, entry.type, entry.key, entry.payload)])
+        if self.id in missed:
+            raise _ended(self.id, missed[self.id])
+
+    async def cancel(self, reason: str = "cancelled by request") -> None:
+        """Cancel the run and every run below it, at once and together. A cancelled run is left as it is.
+
+        Raises ``RunNotFound``, ``RunNotActive`` if it has completed or failed, and ``DatabaseBusy`` while
+        somebody's transaction holds one of the runs.
+        """
+        check_text("reason", reason, MAX_REASON_BYTES)
+        done = await self._journal().cancel(self.id, reason)
+        if done.runs == 0 and done.state != "cancelled":
+            raise RunNotActive(self.id, done.state)
+
+    async def resume(self) -> None:
+        """Let a parked run be tried again; one that is not parked is left alone.
+
+        Raises ``RunNotFound``, and ``RunNotActive`` for a run that has ended.
+        """
+        journal = self._journal()
+        if not await journal.resume(self.id):
+            row = await existing(journal, self.id)
+            if row.completed_at is not None:
+                raise RunNotActive(self.id, row.state)
+
+    def __repr__(self) -> str:
+        return f"<run {self.id}{f' ({self._flow.name})' if self._flow is not None else ''}>"
+
+    def _outcome(self, end: End) -> R:
+        if end.state == "completed":
+            data = b"null" if end.result is None else end.result
+            return (self._flow.result if self._flow is not None else cast("Codec[R]", ANY)).decode(data)
+        failure = failure_of(end.error)
+        if end.state == "cancelled":
+            raise RunCancelled(self.id, failure.message, parent_cancelled=failure.type == "parent_cancelled")
+        error = RunFailed(self.id, failure)
+        error.__cause__ = remote(failure)
+        raise error
+
+    async def _last_look(self, journal: PostgresJournal, limit_s: float) -> End:
+        """Return how the run has ended after all, or raise ``TimeoutError`` with what it waits for."""
+        told = f"run {self.id!r} has not ended within {limit_s:g} s"
+        try:
+            async with asyncio.timeout(LAST_LOOK_S):
+                row = await existing(journal, self.id)
+                (found,) = await described_all(journal, [row], self._flow)
+        except (TimeoutError, DatabaseUnreachable) as error:
+            raise TimeoutError(f"{told}, and Postgres does not say how it stands") from error
+        if row.completed_at is not None:
+            return End(row.state, row.result, row.error)
+        doing = f" by worker {found.worker_id!r}" if found.worker_id else ""
+        waiting = f", waiting for {found.waiting_for}" if found.waiting_for else ""
+        raise TimeoutError(f"{told}: it is {found.state}{doing}{waiting}")
+
+    async def _child_results(self, journal: PostgresJournal, page: Sequence[EventRow]) -> dict[str, bytes]:
+        """Return results that are in the children's rows alone, by key."""
+        keys = {f"{self.id}/{row.key}": row.key for row in page if row.payload is None}
+        if not keys:
+            return {}
+        rows = await journal.views.describe_all(list(keys))
+        return {keys[row.run_id]: row.result for row in rows if row.result is not None}
+
+
+async def existing(journal: PostgresJournal, run_id: str) -> RunRow:
+    """Return a run's row. Raises ``RunNotFound``."""
+    row = await journal.describe(run_id)
+    if row is None:
+        raise RunNotFound(run_id)
+    return row
+
+
+async def described_all(
+    journal: PostgresJournal, rows: Sequence[RunRow], flow: Workflow[Any, Any] | None = None
+) -> list[RunDescription]:
+    """Return ``rows`` as callers see them; who works on what is asked only if it matters to one of them."""
+    workers: dict[tuple[str, int], int] = {}
+    if any(is_due(row) for row in rows):
+        for found, count in (await journal.definitions()).items():
+            if found.kind == "workflow":
+                workers[found.name, found.version] = count
+    return [described(row, flow, workers) for row in rows]
+
+
+def _ended(run_id: str, state: str | None) -> Exception:
+    return RunNotFound(run_id) if state is None else RunNotActive(run_id, state)

@@ -1,0 +1,128 @@
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+"""The types of the client, from connect to result, async and sync. Read by mypy and pyright, never run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, assert_type
+
+import continuum
+from continuum import (
+    Client,
+    Event,
+    Failure,
+    RunCancelled,
+    RunDescription,
+    RunFailed,
+    RunHandle,
+    SyncClient,
+    SyncRunHandle,
+    connect,
+    connect_sync,
+    workflow,
+)
+
+
+@dataclass(frozen=True)
+class Order:
+    id: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    order_id: str
+
+
+@workflow
+async def order_flow(order: Order) -> Receipt:
+    return Receipt(order.id)
+
+
+@workflow(version=2)
+async def batch_flow(orders: list[Order]) -> list[Receipt]:
+    return []
+
+
+@workflow
+async def audit_flow() -> int:
+    return 0
+
+
+async def a_handle_knows_what_its_run_returns(order: Order) -> None:
+    async with connect() as client:
+        assert_type(client, Client)
+        run = await client.start(order_flow, order, id="order-7", namespace="shop", priority=3)
+        assert_type(run, RunHandle[Receipt])
+        assert_type(await run.result(timeout=30), Receipt)
+        assert_type(await run.result(timedelta(seconds=3)), Receipt)
+        assert_type(await (await client.start(batch_flow, [order])).result(), list[Receipt])
+        assert_type(await (await client.start(audit_flow)).result(), int)
+        assert_type(await client.start(audit_flow, id="audit"), RunHandle[int])
+        assert_type(await client.start("order_flow", {"id": "o1"}), RunHandle[Any])
+        assert_type(client.get_run("order-7", order_flow), RunHandle[Receipt])
+        assert_type(client.get_run("order-7"), RunHandle[Any])
+
+
+async def a_run_is_looked_at_and_told_things(client: Client, run: RunHandle[Receipt]) -> None:
+    assert_type(run.id, str)
+    found = await run.describe()
+    assert_type(found, RunDescription)
+    assert_type(found.error, Failure | None)
+    assert_type(found.completed_at, datetime | None)
+    assert_type(found.parent_run_id, str | None)
+    assert_type(found.generation, int)
+    assert_type(await run.history(), list[Event])
+    assert_type(await run.history(generation=2), list[Event])
+    (event,) = await run.history()
+    assert_type(event.payload, dict[str, Any])
+    assert_type(await client.list_runs(state="failed", before=found), list[RunDescription])
+    assert_type(await client.list_children(run.id, after="x", limit=3), list[RunDescription])
+    assert_type(await client.tree(run.id, levels=2), list[RunDescription])
+    await run.signal("approve", {"by": "ann"})
+    await run.cancel(reason="sold out")
+    await run.resume()
+    await client.signal(run.id, "approve")
+    await client.cancel(run.id)
+    try:
+        await run.result()
+    except RunFailed as error:
+        assert_type(error.failure, Failure)
+        assert_type(error.run_id, str)
+    except RunCancelled as error:
+        assert_type(error.reason, str)
+        assert_type(error.parent_cancelled, bool)
+
+
+def the_sync_client_has_the_same_types(order: Order) -> None:
+    with connect_sync("postgresql:///shop", schema="other", migrate=False) as client:
+        assert_type(client, SyncClient)
+        run = client.start(order_flow, order, id="order-7")
+        assert_type(run, SyncRunHandle[Receipt])
+        assert_type(run.result(timeout=30), Receipt)
+        assert_type(client.start(batch_flow, [order]).result(), list[Receipt])
+        assert_type(client.start(audit_flow).result(), int)
+        assert_type(client.start("order_flow", {"id": "o1"}), SyncRunHandle[Any])
+        assert_type(client.get_run("order-7", order_flow).result(), Receipt)
+        assert_type(run.describe(), RunDescription)
+        assert_type(run.history(1), list[Event])
+        assert_type(client.tree("order-7"), list[RunDescription])
+        run.signal("approve", True)
+        run.cancel()
+
+
+async def wrong_inputs_and_options_are_refused(client: Client, sync: SyncClient, order: Order) -> None:
+    await client.start(order_flow, "o1")  # type: ignore[misc]
+    await client.start(order_flow)  # type: ignore[arg-type]
+    await client.start(audit_flow, order)  # type: ignore[misc]
+    await client.start(order_flow, order, idd="x")  # type: ignore[call-overload]
+    await client.start(order_flow.function, order)  # type: ignore[call-overload]
+    sync.start(order_flow, "o1")  # type: ignore[misc]
+    sync.start(order_flow)  # type: ignore[arg-type]
+    sync.start(order_flow, order, idd="x")  # type: ignore[call-overload]
+    client.get_run("x", "order_flow")  # type: ignore[call-overload]
+    connect(shcema="x")  # type: ignore[arg-type]
+    connect_sync(shcema="x")  # type: ignore[arg-type]
+    connect(home=3)  # type: ignore[arg-type]
+
+
+connecting: Callable[..., object] = continuum.connect
