@@ -28,13 +28,16 @@ endif
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test races conformance matrix pythons check check-format lint mypy pyright imports format bench lock clean
+.PHONY: help setup demo test races conformance matrix pythons check check-format lint mypy pyright imports format bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  PYTHON=… chooses the interpreter (before the first run), ARGS=… goes to pytest: make test ARGS='-k replay'"
 
 setup: $(READY) ## make .venv with the locked dependencies (the other targets do it when needed)
+
+demo: $(READY) ## take stock of this environment with a child for each package, and survive kill -9
+	$(BIN)/continuum demo $(ARGS)
 
 test: $(READY) ## run the tests
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
@@ -73,8 +76,8 @@ format: $(READY) ## format the code and repair what lint can repair
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## measure speed; prints JSON lines
-	$(BIN)/python -m bench
+bench: $(READY) ## measure speed; prints JSON lines (ARGS='engine 3': a part of it, three rounds)
+	$(BIN)/python -m bench $(ARGS)
 
 lock: $(UV_READY) ## write uv.lock anew after dependencies changed (ARGS=--upgrade for newer ones)
 	$(UV) lock --default-index $(INDEX) --python $(TOOLS)/bin/python $(ARGS)

@@ -10,10 +10,11 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from bench.flushing import OURS, PAYLOAD, T0
+from bench.flushing import OURS
 from bench.group_commit import NAME
 from bench.meter import Meter, Spent
 from bench.plain_families import TABLES, PlainFamily
+from bench.yardstick import PAYLOAD, T0
 from continuum._core.effects import Message, NewRun
 from continuum._core.entries import Entry
 from continuum._journal.commit import Commit, Committed, Complete, Lease, NewRoot

@@ -8,41 +8,34 @@ plain commit stands beside it.
 
 from __future__ import annotations
 
-import asyncio
 import gc
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
-import psycopg
-from psycopg.conninfo import make_conninfo
-
 from bench.backlog import SHAPES, Backlog
-from bench.disk import COMMIT, commit_ms, home_folder, make_commit_table, refuse_memory
+from bench.disk import COMMIT, commit_ms, make_commit_table
 from bench.ending import Ending
 from bench.families import PARTS, WAYS, Families
-from bench.flushing import BATCHES, WORKER, Counting, Flushing
+from bench.flushing import Counting, Flushing
 from bench.group_commit import NAME
 from bench.meter import Meter
 from bench.report import Line, facts, say, show
-from continuum._journal.connections import Connection, connect
-from continuum._journal.journal import PostgresJournal
-from continuum.embedded import Server
-
-SETTINGS = {"shared_buffers": "256MB", "max_wal_size": "4GB", "checkpoint_timeout": "1h"}
-TOLD = (
-    "fsync",
-    "synchronous_commit",
-    "full_page_writes",
-    "wal_level",
-    "shared_buffers",
-    "max_wal_size",
-    "autovacuum",
-    "jit",
+from bench.server import (
+    DISKS,
+    SETTINGS,
+    SLOW,
+    connection,
+    delay_commits,
+    make_database,
+    own_server,
+    server_facts,
 )
+from bench.yardstick import BATCHES, WORKER, Yardstick
+from continuum._journal.connections import Connection
+from continuum._journal.journal import PostgresJournal
+
 CLAIMS = "claim, all rounds"
-SLOW = ", slow disk"
-SLOW_DISK_US = 2_000
 
 
 def run(rounds: int, ending: Ending) -> None:
@@ -50,30 +43,22 @@ def run(rounds: int, ending: Ending) -> None:
 
     Raises ``InMemory`` if there is no disk to measure on, ``KeyboardInterrupt`` when told to end.
     """
-    with ExitStack() as stack:
-        with ending.held_back():
-            server = Server(stack.enter_context(home_folder()), SETTINGS)
-            stack.callback(server.stop)
-            url = stack.enter_context(server.running())
-            stack.callback(ending.ignore)
-            data = server.status().data
-            assert data is not None
-            found: dict[str, object] = {"data": str(data), "file_system": refuse_memory(data)}
+    with own_server(ending, SETTINGS) as (url, found):
         ending.run(_measure(url, rounds, found))
 
 
 async def _measure(url: str, rounds: int, found: dict[str, object]) -> None:
     async with AsyncExitStack() as stack:
-        admin = await stack.enter_async_context(_connection(url, "bench"))
+        admin = await stack.enter_async_context(connection(url, "bench"))
         await make_commit_table(admin)
         commit_us = round(await commit_ms(admin) * 1e3)
-        say(facts(rounds) | found | {"plain_commit_us": commit_us} | await _server_facts(admin))
+        say(facts(rounds) | found | {"plain_commit_us": commit_us} | await server_facts(admin))
         flushing, families, meter = await _small(stack, url, admin)
         backlog = await _full(stack, url, admin)
         samples: dict[str, list[float]] = {}
         for _ in range(rounds):
-            for suffix, delay_us in (("", 0), (SLOW, SLOW_DISK_US)):
-                await _delay_commits(admin, delay_us)
+            for suffix, delay_us in DISKS.items():
+                await delay_commits(admin, delay_us)
                 gc.collect()
                 figures = {COMMIT: await commit_ms(admin)}
                 figures |= await flushing.measure(meter) | await families.measure(meter)
@@ -81,7 +66,7 @@ async def _measure(url: str, rounds: int, found: dict[str, object]) -> None:
                 samples.setdefault(CLAIMS + suffix, []).extend(backlog.take_claims())
                 for name, value in figures.items():
                     samples.setdefault(name + suffix, []).append(value)
-        await _delay_commits(admin, 0)
+        await delay_commits(admin, 0)
         show([*lines(""), *lines(SLOW)], samples)
 
 
@@ -117,58 +102,23 @@ def _beside(ours: str, theirs: str, one: str, at_least: float | None, parts: Seq
 
 async def _small(stack: AsyncExitStack, url: str, admin: Connection) -> tuple[Flushing, Families, Meter]:
     """Make the database for flushes and children, beside the yardstick's tables."""
-    url = await _database(admin, url, "flushes")
+    url = await make_database(admin, url, "flushes")
     hooks = Counting()
     journal = await stack.enter_async_context(PostgresJournal(url, hooks=hooks).open())
     await journal.register(WORKER, 3600, {})
-    plain = await stack.enter_async_context(_connection(url, NAME))
-    flushing = Flushing(journal, hooks, plain)
+    plain = await stack.enter_async_context(connection(url, NAME))
+    flushing = Flushing(journal, hooks, Yardstick(plain))
     await flushing.prepare()
     families = Families(journal, plain)
     await families.prepare()
-    return flushing, families, Meter(await stack.enter_async_context(_connection(url, "meter")))
+    return flushing, families, Meter(await stack.enter_async_context(connection(url, "meter")))
 
 
 async def _full(stack: AsyncExitStack, url: str, admin: Connection) -> Backlog:
     """Make the database that is full."""
-    url = await _database(admin, url, "backlog")
+    url = await make_database(admin, url, "backlog")
     journal = await stack.enter_async_context(PostgresJournal(url).open())
     await journal.register(WORKER, 3600, {})
-    backlog = Backlog(journal, await stack.enter_async_context(_connection(url, "filler")))
+    backlog = Backlog(journal, await stack.enter_async_context(connection(url, "filler")))
     await backlog.prepare()
     return backlog
-
-
-async def _database(admin: Connection, url: str, name: str) -> str:
-    await admin.execute(f"create database {name}".encode())
-    return make_conninfo(url, dbname=name)
-
-
-@asynccontextmanager
-async def _connection(url: str, name: str) -> AsyncGenerator[Connection, None]:
-    connection = await connect(url, name=name)
-    try:
-        yield connection
-    finally:
-        await connection.close()
-
-
-async def _delay_commits(admin: Connection, delay_us: int) -> None:
-    """Make every commit take that much longer, from now on and for all connections."""
-    await admin.execute(f"alter system set commit_delay = {delay_us}".encode())
-    await admin.execute(b"alter system set commit_siblings = 0")
-    await admin.execute(b"select pg_reload_conf()")
-    await asyncio.sleep(0.5)  # the backends hear of it when they are idle
-    assert await _setting(admin, "commit_delay") == str(delay_us)
-
-
-async def _server_facts(admin: Connection) -> dict[str, object]:
-    told = {name: await _setting(admin, name) for name in TOLD}
-    return {"postgres": await _setting(admin, "server_version"), "psycopg": psycopg.__version__, "settings": told}
-
-
-async def _setting(connection: Connection, name: str) -> str:
-    found = await connection.execute(b"select current_setting($1)", [name])
-    row = await found.fetchone()
-    assert row is not None
-    return str(row[0])

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from bench.flushing import PAYLOAD, T0
+from bench.yardstick import PAYLOAD, T0
 from continuum._core.entries import Entry
 from continuum._journal.commit import Commit, Committed, Lease, NewRoot
 from continuum._journal.journal import PostgresJournal

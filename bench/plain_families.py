@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.flushing import PAYLOAD, T0, WORKER
+from bench.yardstick import PAYLOAD, T0, WORKER
 from continuum._journal.connections import Connection, JsonText
 
 TABLES = (

@@ -6,7 +6,9 @@ source that the guards read.
 """
 
 import importlib.util
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,6 +73,24 @@ def title(page: Path) -> str:
 @pytest.mark.parametrize("page", PAGES, ids=title)
 def test_every_block_of_the_page_runs(page: Path, tmp_path: Path) -> None:
     run(page, tmp_path)
+
+
+def test_the_first_workflow_of_the_readme_can_be_pasted_and_run(database: str, tmp_path: Path) -> None:
+    (program,) = [block for block in blocks(ROOT / "README.md") if "__main__" in block.body]
+    script = tmp_path / "hello.py"
+    script.write_text(program.body, encoding="utf-8")
+    environment = {**os.environ, "CONTINUUM_DATABASE_URL": database}
+    for _ in range(2):  # the second time it finds the run, ended
+        ran = subprocess.run(
+            [sys.executable, "-W", "error", script],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert (ran.stdout, ran.returncode) == ("['HELLO ANN', 'HELLO BEN']\n", 0), ran.stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=title)

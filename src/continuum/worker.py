@@ -16,6 +16,7 @@ from continuum._engine.engine import Engine
 from continuum._engine.health import Health
 from continuum._engine.hooks import EngineHooks
 from continuum._engine.settings import WorkerSettings
+from continuum._journal.protocol import Journal
 from continuum.client import Client
 from continuum.definitions import Definition, Definitions
 from continuum.errors import WorkflowMisuse
@@ -137,27 +138,39 @@ class Worker:
     async def _serve(self) -> AsyncGenerator[None, None]:
         self.definitions.prepare()
         self._ended = asyncio.Event()
+        health = await self._health()
+        try:
+            async with (
+                self._client.open_journal(hooks=self._hooks.journal) as journal,
+                self._working(journal, health),
+            ):
+                yield
+        finally:
+            self._ended.set()
+            if health is not None:
+                health.close()
+
+    @asynccontextmanager
+    async def _working(self, journal: Journal, health: Health | None) -> AsyncGenerator[None, None]:
+        """Run the engine for the block, which ends by draining it."""
+        engine = self._engine = Engine(journal, self.definitions, self.settings, hooks=self._hooks)
         raised: Exception | None = None
-        async with self._client.open_journal(hooks=self._hooks.journal) as journal:
-            engine = self._engine = Engine(journal, self.definitions, self.settings, hooks=self._hooks)
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    answering = tasks.create_task(self._answer()) if self._address is not None else None
-                    running = tasks.create_task(self._run(engine))
-                    try:
-                        await engine.registered.wait()
-                        yield
-                    except Exception as error:  # noqa: BLE001 - raised below as it is, not in a group
-                        raised = error
-                    finally:
-                        engine.drain()
-                        await asyncio.wait([running])
-                        if answering is not None:
-                            answering.cancel()
-            except ExceptionGroup as group:
-                raise _only(group) from None
-            finally:
-                self._ended.set()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                answering = None if health is None else tasks.create_task(health.run())
+                running = tasks.create_task(self._run(engine))
+                try:
+                    await engine.registered.wait()
+                    yield
+                except Exception as error:  # noqa: BLE001 - raised below as it is, not in a group
+                    raised = error
+                finally:
+                    engine.drain()
+                    await asyncio.wait([running])
+                    if answering is not None:
+                        answering.cancel()
+        except ExceptionGroup as group:
+            raise _only(group) from None
         if raised is not None:
             raise raised
 
@@ -169,11 +182,14 @@ class Worker:
             assert self._ended is not None
             self._ended.set()
 
-    async def _answer(self) -> None:
-        assert self._address is not None
+    async def _health(self) -> Health | None:
+        """Take the port before anything else happens, if there is to be one. Raises ``InvalidSetting``."""
+        if self._address is None:
+            return None
         host, port = self._address
         health = Health(host, port, alive=lambda: self.alive, ready=lambda: self.ready, status=self.status)
-        await health.run()
+        await health.bind()
+        return health
 
 
 def _only(group: BaseExceptionGroup[Exception]) -> BaseException:

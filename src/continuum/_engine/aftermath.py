@@ -114,7 +114,7 @@ class Aftermath:
             return
         count = self._failures[run.run_id] = self._failures.get(run.run_id, 0) + 1
         if count < MOST_FAILURES or run.committing:
-            self._read_anew(run, doubtful=run.committing)
+            self._read_anew(run, doubtful=True)  # a commit may be under way, or have made it another generation
         else:
             self.park(run, Failure(type(error).__name__, f"the engine failed with this run: {error}"))
 
@@ -132,16 +132,16 @@ class Aftermath:
     def _committed(self, taken: TurnTaken, outcome: Committed) -> None:
         run, commit = taken.run, taken.commit
         assert commit is not None
+        if commit.children:  # first of all, for they are leased to this worker whatever becomes of their parent
+            self._bear(run, commit, outcome)
         if self._hooks.points is not None:
             self._hooks.points.at("turn.committed", run.run_id)
         if self._hooks.listeners:
             tell_committed(self._hooks, run, commit, outcome)
         if run.gone:
-            return  # its activities and children are another's by now
+            return  # its activities are another's by now
         run.seq += len(commit.entries)
         self._mailroom.consumed(run, commit.consumed)
-        if commit.children:
-            self._bear(run, commit, outcome)
         match commit.status:
             case Keep():
                 self._go_on(taken)

@@ -14,6 +14,7 @@ import secrets
 import socket
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from continuum._core import events as e
@@ -21,7 +22,7 @@ from continuum._engine.activities import Activities
 from continuum._engine.aftermath import Aftermath
 from continuum._engine.cache import Cache
 from continuum._engine.clock import Clock
-from continuum._engine.dispatcher import Dispatcher, Suspects
+from continuum._engine.dispatcher import Dispatcher
 from continuum._engine.handover import hand_over
 from continuum._engine.hooks import INERT, EngineHooks
 from continuum._engine.inquiries import Inquiries
@@ -32,6 +33,7 @@ from continuum._engine.outages import Retrying
 from continuum._engine.resident import Resident
 from continuum._engine.residents import Residents
 from continuum._engine.settings import WorkerSettings
+from continuum._engine.suspects import Suspects
 from continuum._engine.taking import Taker
 from continuum._engine.timers import Timers
 from continuum._engine.turns import Turns
@@ -44,6 +46,7 @@ from continuum.policies import ActivityOptions
 logger = logging.getLogger("continuum.engine")
 SWEEP_S = 10.0  # between attempts at the slow sweep, which one worker does every 30 s
 LEASES_S = 10.0
+CLAIM_S = 5.0  # for a claim that is under way when the worker stops
 
 
 class Engine:
@@ -79,7 +82,7 @@ class Engine:
         self.mailroom = Mailroom(journal, self.residents, self.turns, self.clock)
         self.inquiries = Inquiries(journal, self.turns, self.clock, definitions)
         self.loader = Loader(journal, self.residents, self.turns, self.mailroom, definitions, hooks)
-        self.suspects = Suspects(journal, self.loader, self.activities)
+        self.suspects = Suspects(journal, self.loader, self.activities, self._chance)
         self.aftermath = Aftermath(
             turns=self.turns,
             residents=self.residents,
@@ -92,7 +95,7 @@ class Engine:
         )
         self.turns.aftermath = self.aftermath.after
         self.turns.failed = self.loader.failed = self.aftermath.failed
-        self.residents.left, self.residents.orphaned = self.activities.drop, self.turns.submit
+        self.residents.left, self.residents.orphaned = self._left, self.turns.submit
         self.dispatcher = self._make_dispatcher()
         self.heartbeat = Heartbeat(journal, self.clock, settings.seconds("heartbeat"), self._chance, self._reborn)
         self.leases = Leases(journal, self.residents, self.suspects)
@@ -156,9 +159,10 @@ class Engine:
             self.registered.set()
             try:
                 await self._stop.wait()
-                claiming.cancel()
                 self.ready = False
                 self._draining = self.aftermath.draining = True
+                self.dispatcher.stop()
+                await asyncio.wait([claiming], timeout=CLAIM_S)
                 await hand_over(self, self._settings.seconds("drain"))
             finally:
                 self.ready = False
@@ -183,9 +187,9 @@ class Engine:
         mail = MailPoll(journal, self.residents, self.mailroom)
         yield self.heartbeat.run()
         yield self._every(poll_s, "looking for mail", mail.once, self._look_at_mail)
-        yield self._every(lease_s / 4, "looking for dead workers", lambda: take_over(journal))
+        yield self._every(lease_s / 4, "looking for dead workers", partial(take_over, journal))
         yield self._every(max(LEASES_S, lease_s), "comparing leases", self.leases.once, self._look_at_leases)
-        yield self._every(SWEEP_S, "sweeping", lambda: sweep(journal))
+        yield self._every(SWEEP_S, "sweeping", partial(sweep, journal))
         yield self._every(min(1.0, settings.seconds("passivate_after") / 4), "passivating", self.cache.once)
 
     async def _every(
@@ -210,6 +214,10 @@ class Engine:
             return 0
         workers = self.heartbeat.workers
         return min(-(-count // workers), self.residents.room // workers)
+
+    def _left(self, run: Resident) -> None:
+        self.activities.drop(run)
+        self.dispatcher.room_made()
 
     def _fired(self, run: Resident, key: str) -> None:
         self.turns.arrive(run, e.TimerFired(self.clock.now_us(), key))

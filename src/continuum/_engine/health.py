@@ -66,17 +66,21 @@ class Health:
             ) from None
         self.port = self._server.sockets[0].getsockname()[1]
 
+    def close(self) -> None:
+        """Give up the port, if it was taken."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
     async def run(self) -> None:
         """Answer until cancelled; then give up the port and every connection."""
         await self.bind()
-        server = self._server
-        assert server is not None
         try:
             async with asyncio.TaskGroup() as self._connections:
                 await asyncio.get_running_loop().create_future()
         finally:
-            self._server = self._connections = None
-            server.close()
+            self._connections = None
+            self.close()
 
     def _connected(self, reader: StreamReader, writer: StreamWriter) -> None:
         if self._connections is None or self._open >= MOST_CONNECTIONS:

@@ -13,15 +13,17 @@ import random
 from collections.abc import Awaitable, Callable
 
 from continuum._engine.clock import Clock
-from continuum._engine.dispatcher import Suspects
 from continuum._engine.outages import Retrying
 from continuum._engine.residents import Residents
+from continuum._engine.suspects import Suspects
+from continuum._journal.backoff import LONGEST_PAUSE_S
 from continuum._journal.commit import Lease
 from continuum._journal.protocol import Journal
 from continuum.errors import DatabaseUnreachable
 
 logger = logging.getLogger("continuum.engine")
 SPREAD = (0.9, 1.1)
+SWEEP_EVERY_S = 30.0
 
 
 class Heartbeat:
@@ -50,7 +52,8 @@ class Heartbeat:
 
     async def run(self) -> None:
         """Beat until cancelled."""
-        retrying = Retrying("heartbeat")
+        # Longer pauses than its own could let another worker, back before this one, take it for dead.
+        retrying = Retrying("heartbeat", longest_s=min(self._every_s, LONGEST_PAUSE_S))
         while True:
             async with retrying:
                 await self.once()
@@ -126,11 +129,13 @@ async def take_over(journal: Journal) -> None:
         logger.warning("declared dead: %s; %d runs released", ", ".join(done.workers), done.released)
     for run_id in done.parked:
         logger.error("run %r is parked: workers die whenever they try it", run_id)
+    if done.workers or done.released:
+        await sweep(journal, every_s=0)  # who died between a commit and its hints woke nobody
 
 
-async def sweep(journal: Journal) -> None:
-    """Do the slow sweep, if it is this worker's turn; a part at a time."""
+async def sweep(journal: Journal, *, every_s: float = SWEEP_EVERY_S) -> None:
+    """Do the slow sweep, if nobody did within ``every_s``; a part at a time."""
     while True:
-        swept = await journal.sweep()
+        swept = await journal.sweep(every_s=every_s)
         if swept is None or swept.finished:
             return

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from types import TracebackType
 
-from continuum._journal.backoff import Backoff
+from continuum._journal.backoff import LONGEST_PAUSE_S, Backoff
 from continuum.errors import DatabaseBusy, DatabaseRefused, DatabaseUnreachable
 
 logger = logging.getLogger("continuum.engine")
@@ -18,9 +18,9 @@ logger = logging.getLogger("continuum.engine")
 class Retrying:
     """A block that may fail for want of a database: ``async with`` it in a loop. A failure is a pause."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, longest_s: float = LONGEST_PAUSE_S) -> None:
         self._what = what
-        self._backoff = Backoff()
+        self._backoff = Backoff(longest_s)
         self._told = False
         self.failed = False
 

@@ -226,11 +226,15 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """A heartbeat's answer. ``alive`` false: this worker was declared dead and must register under a new id."""
+    """A heartbeat's answer. ``alive`` false: this worker was declared dead and must register under a new id.
+
+    ``workers`` are alive; ``deaths`` is how many were declared dead within ten minutes.
+    """
 
     alive: bool
     now_us: int
     workers: int
+    deaths: int = 0
 
 
 @dataclass(frozen=True, slots=True)

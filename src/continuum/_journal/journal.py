@@ -267,6 +267,11 @@ class PostgresJournal:
         self._suspect = run_id
         return await self.beat()
 
+    async def clear_suspicion(self, run_ids: Collection[str]) -> set[str]:
+        """Forgive suspects that came through."""
+        rows = await self._write("clear_suspicion", worker=self.worker_id, run_ids=list(run_ids))
+        return {row[0] for row in rows}
+
     async def deregister(self) -> None:
         """Take this worker's announcement back."""
         await self._write("deregister", worker=self.worker_id)

@@ -159,6 +159,13 @@ class Journal(Protocol):
         """Name the one suspected run that is about to be tried, until another or None is named; and beat."""
         ...
 
+    async def clear_suspicion(self, run_ids: Collection[str]) -> set[str]:
+        """Forgive suspects that this worker holds and that came through their try, with all their deaths.
+
+        Return those forgiven; one whose row somebody holds is left as it is.
+        """
+        ...
+
     async def deregister(self) -> None:
         """Take this worker's announcement back."""
         ...

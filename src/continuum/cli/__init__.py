@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from continuum.cli import db
+from continuum.cli import db, demo, runs, start, worker
 from continuum.cli.output import complain, forget_output, print_anything
 from continuum.errors import ContinuumError
 
@@ -24,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_anything()
     parser = _parser()
     try:
-        arguments = parser.parse_args(argv)
+        arguments, unknown = parser.parse_known_args(argv)
+        _take_late(arguments, unknown)
     except SystemExit as ending:  # argparse has said it all: help, or what is wrong
         return ending.code if isinstance(ending.code, int) else 2
     try:
@@ -44,5 +45,33 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="continuum", description="Durable execution for Python, on Postgres.")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    db.add(commands)
+    for module in (worker, start, runs, db, demo):
+        module.add(commands)
     return parser
+
+
+def _take_late(arguments: argparse.Namespace, unknown: list[str]) -> None:
+    """Take an argument that may be left out and came behind options, and refuse what else is not known.
+
+    argparse gives the last positional argument its default as soon as an option follows the one before it.
+    """
+    late: str | None = getattr(arguments, "late", None)
+    if late is not None and getattr(arguments, late) is None and len(unknown) == 1 and not _is_option(unknown[0]):
+        setattr(arguments, late, unknown.pop())
+    if unknown:
+        arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}{_nearest(arguments.parser, unknown)}")
+
+
+def _is_option(text: str) -> bool:
+    return text.startswith("--")
+
+
+def _nearest(parser: argparse.ArgumentParser, unknown: list[str]) -> str:
+    import difflib
+
+    shown = [action for action in parser._actions if action.help is not argparse.SUPPRESS]
+    known = [option for action in shown for option in action.option_strings]
+    for name in filter(_is_option, unknown):
+        if near := difflib.get_close_matches(name.partition("=")[0], known, n=1):
+            return f"; did you mean {near[0]}?"
+    return ""

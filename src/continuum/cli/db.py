@@ -56,7 +56,7 @@ def _verb(verbs: Commands, name: str, run: Verb, says: str, *, home: bool = True
     if home:
         says = "folder of the embedded server; else CONTINUUM_HOME, else ./.continuum"
         parser.add_argument("--home", type=_given, help=says)
-    parser.set_defaults(run=partial(_told, run))
+    parser.set_defaults(run=partial(_told, run), parser=parser)
     return parser
 
 

@@ -34,9 +34,10 @@ def say(line: str) -> None:
 
 def complain(error: Exception, exit_code: int = 1) -> int:
     """Print an error as one line and return the exit code it ends with."""
+    from continuum.cli.text import printable
     from continuum.errors import ContinuumError
 
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = printable(" ".join(str(error).split())) or type(error).__name__
     kind = "" if isinstance(error, ContinuumError) else f"{type(error).__name__}: "
     if sys.stderr is not None:
         sys.stderr.write(f"continuum: {kind}{text}\n")

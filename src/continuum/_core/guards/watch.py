@@ -4,8 +4,7 @@ The rule: nothing is patched. From Python 3.12 on, ``sys.monitoring`` reports th
 registered functions, and of what they call as long as that is user code (not the standard library, not
 site-packages unless the workflow lives there, not Continuum). A location found harmless ``LOOKS`` times in
 turns is disabled and costs nothing any more; outside a turn a look is one call of ``in_turn``. On 3.11 there
-is only ``sys.setprofile``: it is set during the first ``PROFILED_TURNS`` turns of each definition, unless
-another profiler is, and it sees the same calls.
+is only ``sys.setprofile`` (see ``profiling``), and it sees the same calls.
 
 A call is refused inside a turn only, outside ``suspended()`` only, and when the way to it from the workflow
 leads through user code only: what logging, an import or pydantic do with a user's function is theirs.
@@ -48,17 +47,19 @@ from types import (
 )
 from typing import ClassVar, Final, NoReturn, Protocol
 
-from continuum._core.guards.rules import ABSENT, INDEX, UNSEEN, Rule, lookup
+from continuum._core.guards.profiling import PROFILED_TURNS, Profiling
+from continuum._core.guards.rules import INDEX, Rule, lookup
 from continuum.errors import NotDeterministic
 
 if sys.version_info >= (3, 12):
     from opcode import opmap
     from sys import monitoring
 
+    from continuum._core.guards.rules import ABSENT
+
 __all__ = ["LOOKS", "PROFILED_TURNS", "Suspension", "Watch"]
 
 LOOKS: Final = 100  # so that the second and third callee of a decorator's `fn(*args)` are followed too
-PROFILED_TURNS: Final = 200
 
 _OWN: Final = __name__.partition(".")[0]
 _CODEC: Final = f"{_OWN}._core.codec"
@@ -88,7 +89,7 @@ class Watch:
     def __init__(
         self, in_turn: Callable[[], bool], refuse: Callable[[NotDeterministic], NoReturn] = _raise
     ) -> None:
-        self._judge = _Judge(in_turn, refuse)
+        self._judge = Judge(in_turn, refuse)
         self._method: _Method = _make_method(self._judge)
 
     @property
@@ -146,7 +147,7 @@ class _Method(Protocol):
     def close(self) -> None: ...
 
 
-class _Judge:
+class Judge:
     """Decides about one call; the same on every Python."""
 
     def __init__(self, in_turn: Callable[[], bool], refuse: Callable[[NotDeterministic], NoReturn]) -> None:
@@ -257,7 +258,7 @@ if sys.version_info >= (3, 12):
     class _Monitoring:
         """Follows calls through ``sys.monitoring``, with local events only."""
 
-        def __init__(self, judge: _Judge) -> None:
+        def __init__(self, judge: Judge) -> None:
             self._judge = judge
             self._origin = judge.origin
             # id(code): how often each of its locations was harmless; and what forgets it with the code
@@ -339,62 +340,4 @@ if sys.version_info >= (3, 12):
     _make_method = _Monitoring
 
 else:
-
-    class _Profiling:
-        """Sees calls through ``sys.setprofile`` during a definition's first turns."""
-
-        def __init__(self, judge: _Judge) -> None:
-            self.active = True
-            self._judge = judge
-            self._turns: dict[object, int] = {}
-            self._profiler = self._on_event
-
-        def watch(self, function: FunctionType) -> None:
-            pass
-
-        def begin(self, function: object) -> bool:
-            turns = self._turns.get(function, 0)
-            if turns >= PROFILED_TURNS or not self.active or sys.getprofile() is not None:
-                return False
-            self._turns[function] = turns + 1
-            sys.setprofile(self._profiler)
-            return True
-
-        def end(self) -> None:
-            if sys.getprofile() is self._profiler:  # a refusal has unset it
-                sys.setprofile(None)
-
-        def close(self) -> None:
-            self.active = False
-
-        def _on_event(self, frame: FrameType, event: str, callee: object) -> None:
-            if event == "c_call":
-                caller, rule = frame, INDEX.of_call(callee, UNSEEN)
-            elif event == "call" and frame.f_back is not None:
-                caller, rule = frame.f_back, INDEX.of_code(frame.f_code)
-            else:
-                return
-            if self._judge.origin.is_user(caller.f_code, caller.f_globals):
-                rule = rule or (_rule_of_method(frame) if event == "call" else None)
-                if rule is not None and self._judge.is_on():
-                    self._judge.refuse(rule, caller)
-
-    def _rule_of_method(frame: FrameType) -> Rule | None:
-        """Find the rule that a method's call breaks, from the method's frame as it starts."""
-        code = frame.f_code
-        if code.co_argcount == 0:
-            return None
-        names = code.co_varnames[: code.co_argcount]
-        given: list[object] = [frame.f_locals.get(name, ABSENT) for name in names]
-        receiver = given[0]
-        if code.co_name == "__init__":
-            return INDEX.of_call(type(receiver), given[1] if len(given) > 1 else UNSEEN)
-        is_class = issubclass(type(receiver), type)
-        raw = lookup(receiver if is_class else type(receiver), code.co_name)
-        kind = type(raw)
-        function = object.__getattribute__(raw, "__func__") if kind is classmethod else raw
-        if type(function) is not FunctionType or function.__code__ is not code:
-            return None  # a plain function whose first argument it is
-        return INDEX.of_call(MethodType(function, receiver), UNSEEN)
-
-    _make_method = _Profiling
+    _make_method = Profiling

@@ -9,4 +9,5 @@ b as (
 select exists (select 1 from b) as alive, (extract(epoch from clock_timestamp()) * 1000000)::bigint as now_us,
   (select count(*) from b) + (
     select count(*) from {schema}.workers where dead_at is null and beat_at > now() - lease_s * interval '1 second'
-      and worker_id is distinct from :worker) as workers
+      and worker_id is distinct from :worker) as workers,
+  (select count(*) from {schema}.workers where dead_at > now() - interval '10 minutes') as deaths

@@ -1,0 +1,75 @@
+"""The workflows of the engine's figures. ``continuum worker bench.flows`` runs them.
+
+The rule: what they do themselves costs nothing, so that what is measured is the engine. What a step hands over is
+as large as the payload of the other figures.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from continuum import activity, await_children, start_child, wait_signal, workflow
+
+STEPS = 10
+NOTE = "x" * 13  # with it a step's entry carries 120 bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What an activity is given."""
+
+    order: str
+    sku: str
+    amount: int
+    note: str
+
+
+@activity
+async def book(order: Order) -> str:
+    """Do nothing with an order."""
+    return order.order
+
+
+@activity
+async def look_at_clock() -> int:
+    """Return nanoseconds of the clock that all processes of a machine share."""
+    return time.monotonic_ns()
+
+
+@workflow
+async def ten_steps(number: int) -> int:
+    """Run an activity ten times, one after the other."""
+    return await _steps(STEPS)
+
+
+@workflow
+async def many_steps(steps: int) -> int:
+    """Run an activity that often, one after the other."""
+    return await _steps(steps)
+
+
+@workflow
+async def nothing(number: int) -> int:
+    """End at once."""
+    return number
+
+
+@workflow
+async def parent(children: int) -> int:
+    """Start that many children at once, which end at once, and wait for all of them."""
+    refs = [start_child(nothing, number, id=f"child-{number:07d}") for number in range(children)]
+    return len(await await_children(refs))
+
+
+@workflow
+async def until_told() -> int:
+    """Wait for a signal, and run an activity."""
+    await wait_signal("go")
+    return await look_at_clock()
+
+
+async def _steps(count: int) -> int:
+    for number in range(count):
+        await book(Order("o-123456", "a-1", number, NOTE))
+    return count
