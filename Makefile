@@ -46,7 +46,7 @@ races: $(READY) ## step and storm the journal: ROUNDS=2000 of each storm, about 
 	CONTINUUM_RACE_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/journal/races -q -s $(ARGS)
 
 conformance: $(READY) ## what must hold, a line each: code, sentence, verdict
-	$(BIN)/python tools/conformance.py
+	$(BIN)/python tools/conformance.py -n $(WORKERS)
 
 matrix: $(UV_READY) ## run the tests on every supported Python of this machine
 	$(TOOLS)/bin/python tools/matrix.py $(UV) -n $(WORKERS) $(ARGS)

@@ -2,9 +2,9 @@
 
     python tools/conformance.py [pytest arguments]
 
-The sentences stand in tests/conformance/sentences.txt; a test says in the first words of its docstring which one
-it shows. A sentence without a test is "not yet"; it holds when all of its tests pass on every journal. The exit
-code is 1 if one does not hold, or if a test names a code that has no sentence.
+The sentences stand in tests/conformance/sentences.txt; a test, there or in tests/processes, names in its docstring
+the codes of those it shows. A sentence without a test is "not yet"; it holds when all of its tests pass on every
+journal. The exit code is 1 if one does not hold, or if a test names a code that has no sentence.
 """
 
 from __future__ import annotations
@@ -18,26 +18,27 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDER = ROOT / "tests" / "conformance"
-CODE = re.compile(r"([A-Z]{2}\d{2}) ")
+FOLDERS = (ROOT / "tests" / "conformance", ROOT / "tests" / "processes")
+SENTENCES = FOLDERS[0] / "sentences.txt"
+CODE = re.compile(r"\b([A-Z]{2}\d{2})\b")
 WORST_FIRST = ("fails", "skipped", "holds")
 
 
 def sentences() -> dict[str, str]:
     """Return the sentence of each code, in the order of the file."""
-    lines = (FOLDER / "sentences.txt").read_text(encoding="utf-8").splitlines()
+    lines = SENTENCES.read_text(encoding="utf-8").splitlines()
     return dict(line.split(" ", 1) for line in lines if CODE.match(line))
 
 
-def codes_of_tests() -> dict[tuple[str, str], str]:
-    """Return the code of each test function, by module and name."""
-    found: dict[tuple[str, str], str] = {}
-    for path in sorted(FOLDER.glob("test_*.py")):
+def codes_of_tests() -> dict[tuple[str, str], list[str]]:
+    """Return the codes of each test function, by module and name."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for path in sorted(path for folder in FOLDERS for path in folder.glob("test_*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
-                code = CODE.match(ast.get_docstring(node) or "")
-                if code:
-                    found[f"tests.conformance.{path.stem}", node.name] = code[1]
+                codes = CODE.findall(ast.get_docstring(node) or "")
+                if codes:
+                    found[f"tests.{path.parent.name}.{path.stem}", node.name] = codes
     return found
 
 
@@ -45,7 +46,7 @@ def verdicts(arguments: list[str]) -> dict[tuple[str, str], set[str]]:
     """Run the tests and return how each function did, over all its parameters."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", str(FOLDER), "-q", f"--junit-xml={report}", *arguments]
+        command = [sys.executable, "-m", "pytest", *map(str, FOLDERS), "-q", f"--junit-xml={report}", *arguments]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode not in (0, 1) or not report.exists():
             sys.exit(f"pytest did not run:\n{done.stdout}{done.stderr}")
@@ -64,12 +65,12 @@ def main(arguments: list[str]) -> int:
     told, codes = sentences(), codes_of_tests()
     done: dict[str, set[str]] = {}
     for test, verdict in verdicts(arguments).items():
-        if test in codes:
-            done.setdefault(codes[test], set()).update(verdict)
+        for code in codes.get(test, ()):
+            done.setdefault(code, set()).update(verdict)
     for code, sentence in told.items():
         shown = next((word for word in WORST_FIRST if word in done.get(code, ())), "not yet")
         print(f"{code}  {shown:<8} {sentence}")
-    unknown = sorted(set(codes.values()) - set(told))
+    unknown = sorted({code for found in codes.values() for code in found} - set(told))
     if unknown:
         print(f"tests name codes without a sentence: {', '.join(unknown)}")
     held = sum("holds" in found and "fails" not in found for found in done.values())

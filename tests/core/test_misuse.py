@@ -65,7 +65,7 @@ def test_outside_a_workflow_it_is_refused_by_name(name: str) -> None:
 def test_all_functions_for_authors_are_tried_here() -> None:
     tried = {name for name in CALLS if name in continuum.__all__} | {"await_child"}
     functions = {name for name in continuum.__all__ if name.islower() and callable(getattr(continuum, name))}
-    assert functions - tried == {"workflow", "activity", "deterministic"}
+    assert functions - tried == {"workflow", "activity", "deterministic", "connect", "connect_sync"}
 
 
 @pytest.mark.parametrize("name", ["now", "start_child", "side_effect", "ChildRef.cancel"])

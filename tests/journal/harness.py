@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import psycopg
 
@@ -16,11 +16,10 @@ from continuum._journal.hooks import INERT, Hooks
 from continuum._journal.journal import PostgresJournal
 from continuum._journal.protocol import Journal
 from continuum.policies import ChildOptions
+from tests.until import soon, until
 
-T = TypeVar("T")
 FLOW = ("flow", 1)
 KID = ("kid", 1)
-PATIENCE_S = 10.0
 
 
 @asynccontextmanager
@@ -87,23 +86,6 @@ async def write(journal: Journal, *commits: Commit) -> tuple[Committed, ...]:
 
 def not_written(outcomes: object) -> bool:
     raise AssertionError(f"not committed: {outcomes}")
-
-
-async def soon(what: Awaitable[T]) -> T:
-    """Return what comes before patience ends."""
-    async with asyncio.timeout(PATIENCE_S):
-        return await what
-
-
-async def until(condition: Callable[[], Awaitable[T]]) -> T:
-    """Return what ``condition`` gives as soon as it is true of anything."""
-
-    async def look() -> T:
-        while not (found := await condition()):
-            await asyncio.sleep(0.003)
-        return found
-
-    return await soon(look())
 
 
 class Heard:

@@ -7,15 +7,15 @@ does, and a request without an answer is made again by the next worker. A closin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from continuum._core.events import SignalReceived
+from continuum._core.values import value
 from continuum.errors import Failure
 from continuum.policies import ActivityOptions, ChildOptions
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RunActivity:
     """Request: run an activity; answered by ``ActivityCompleted`` or ``ActivityFailed``."""
 
@@ -25,14 +25,14 @@ class RunActivity:
     options: ActivityOptions
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CancelActivity:
     """Request: nobody waits for this activity any more; what it still reports is ignored."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StartTimer:
     """Request: ``TimerFired`` at ``due_us``, in microseconds since 1970."""
 
@@ -40,14 +40,14 @@ class StartTimer:
     due_us: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CancelTimer:
     """Request: the timer is not needed any more and must not fire."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AwaitChild:
     """Request: tell how a child of an earlier generation ended, or that it will when it does."""
 
@@ -55,7 +55,7 @@ class AwaitChild:
     run_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StartChild:
     """Decision: a child run begins; answered by how it ends, once."""
 
@@ -67,7 +67,7 @@ class StartChild:
     options: ChildOptions
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RefuseChild:
     """Decision: a child is not started because it would lie ``depth`` below the root, beyond ``limit``."""
 
@@ -77,7 +77,7 @@ class RefuseChild:
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CancelChild:
     """Decision: cancel a child and everything below it."""
 
@@ -86,7 +86,7 @@ class CancelChild:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SendSignal:
     """Decision: a signal to another run."""
 
@@ -96,7 +96,7 @@ class SendSignal:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RecordSideEffect:
     """Decision: what a side effect gave: ``value``, or ``failure`` if it raised."""
 
@@ -105,35 +105,35 @@ class RecordSideEffect:
     failure: Failure | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ApplyPatch:
     """Decision: this run takes the new path of ``patch``."""
 
     patch: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CompleteRun:
     """Closing: the workflow returned."""
 
     result: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class FailRun:
     """Closing: the workflow raised."""
 
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CancelRun:
     """Closing: the workflow let a requested cancellation through."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ContinueRun:
     """Closing: the next generation begins with ``input``, the signals not read and the children's deadlines."""
 

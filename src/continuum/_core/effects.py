@@ -7,17 +7,17 @@ message is an entry of the run it goes to, without a time: whoever journals it s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import assert_never
 
 from continuum._core import commands as c
 from continuum._core import events as e
 from continuum._core.entries import Entry, entry_of_decision, entry_of_event
 from continuum._core.machine import RunContext, Turn
+from continuum._core.values import value
 from continuum.policies import ChildOptions
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NewRun:
     """A child run to be inserted. ``key`` is its parent's name for it; a root has depth 0."""
 
@@ -31,7 +31,7 @@ class NewRun:
     options: ChildOptions
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Message:
     """An entry for another run's inbox."""
 
@@ -41,7 +41,7 @@ class Message:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Cancellation:
     """A run to be cancelled with everything below it."""
 
@@ -49,7 +49,7 @@ class Cancellation:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Effects:
     """One turn, ready to be committed.
 
@@ -68,6 +68,8 @@ class Effects:
 
 def effects(context: RunContext, event: e.Event, turn: Turn) -> Effects:
     """Return what ``turn``, the answer to ``event``, has to bring about."""
+    if type(event) is e.ActivityCompleted and len(turn.commands) == 1 and type(turn.commands[0]) is c.RunActivity:
+        return Effects((entry_of_event(event),), requests=(turn.commands[0],))  # most turns
     entries: list[Entry] = [] if isinstance(event, e.RunStarted) else [entry_of_event(event)]
     children: list[NewRun] = []
     messages: list[Message] = []

@@ -8,7 +8,6 @@ inside a payload are cut out as they stand where the text is as we wrote it, els
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
@@ -16,10 +15,11 @@ from continuum._core import commands as c
 from continuum._core import events as e
 from continuum._core.failure import decode_failure, encode_failure
 from continuum._core.jsontext import dump, load
+from continuum._core.values import value
 from continuum.errors import DecodeError
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Entry:
     """One row of a journal, in the order of its generation."""
 

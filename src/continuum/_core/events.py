@@ -7,13 +7,13 @@ Values are JSON text as ``bytes`` (see ``codec``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
+from continuum._core.values import value
 from continuum.errors import Failure
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RunStarted:
     """A generation of a run begins.
 
@@ -28,7 +28,7 @@ class RunStarted:
     child_deadlines: tuple[tuple[str, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ActivityStarted:
     """An activity has been running for long, or runs again: for people to see; the workflow learns nothing."""
 
@@ -37,7 +37,7 @@ class ActivityStarted:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ActivityCompleted:
     """An activity returned. ``name`` and ``input`` repeat what was decided, so that one entry tells it all."""
 
@@ -48,7 +48,7 @@ class ActivityCompleted:
     result: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ActivityFailed:
     """An activity failed for good."""
 
@@ -59,7 +59,7 @@ class ActivityFailed:
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TimerFired:
     """A timer's time has come."""
 
@@ -67,7 +67,7 @@ class TimerFired:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ChildCompleted:
     """A child run returned."""
 
@@ -76,7 +76,7 @@ class ChildCompleted:
     result: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ChildFailed:
     """A child run failed for good."""
 
@@ -85,7 +85,7 @@ class ChildFailed:
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ChildCancelled:
     """A child run was cancelled."""
 
@@ -94,7 +94,7 @@ class ChildCancelled:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ChildStartFailed:
     """A child could not be started: its key names another child of an earlier generation."""
 
@@ -103,7 +103,7 @@ class ChildStartFailed:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SignalReceived:
     """A signal arrived, wanted yet or not."""
 
@@ -113,7 +113,7 @@ class SignalReceived:
     delivery_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CancelRequested:
     """Somebody asked the run to stop: its main task gets ``CancelledError``."""
 

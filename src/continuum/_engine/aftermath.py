@@ -63,6 +63,7 @@ class Aftermath:
         now: Callable[[], float],
     ) -> None:
         self.draining = False
+        self.got_on: Callable[[Resident], None]
         self._turns = turns
         self._residents = residents
         self._activities = activities
@@ -141,6 +142,8 @@ class Aftermath:
         if run.gone:
             return  # its activities are another's by now
         run.seq += len(commit.entries)
+        if run.unjudged and commit.entries:
+            self.got_on(run)
         self._mailroom.consumed(run, commit.consumed)
         match commit.status:
             case Keep():

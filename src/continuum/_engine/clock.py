@@ -13,7 +13,7 @@ class Clock:
     """Microseconds since 1970 UTC by the database's clock. ``time`` is the event loop's clock, in seconds."""
 
     def __init__(self, time: Callable[[], float]) -> None:
-        self._time = time
+        self.loop_now = self._time = time
         self._offset_us = 0
         self._last_us = 0
 

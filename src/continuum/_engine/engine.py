@@ -94,6 +94,7 @@ class Engine:
             now=loop.time,
         )
         self.turns.aftermath = self.aftermath.after
+        self.aftermath.got_on = self.suspects.got_on
         self.turns.failed = self.loader.failed = self.aftermath.failed
         self.residents.left, self.residents.orphaned = self._left, self.turns.submit
         self.dispatcher = self._make_dispatcher()

@@ -1,7 +1,8 @@
 """Runs that this worker has leased come into memory: their journals are read, and they have their first turn.
 
-The rule: a run is known as loading before its inbox is read, so that no hint of mail is lost in between. A lease
-is never dropped silently: what cannot be loaded now is tried again, what this worker has no code for is released.
+The rule: a run is known as loading before its inbox is read, so that no hint of mail is lost in between. One that
+nobody has held before has no entries and begins at once; its mail comes after. A lease is never dropped silently:
+what cannot be loaded now is tried again, what this worker has no code for is released.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class Loader:
         for run in runs:
             self._residents.add(run)
         try:
-            await self._read(runs)
+            await self._read([run for run in runs if run.claimed.token > 1])
         except BaseException:  # nobody will let them have their turn: their leases are given back
             for run in runs:
                 self._residents.drop(run)
@@ -108,6 +109,8 @@ class Loader:
             self._hooks.tell("continuum.run.started", run_id=claimed.run_id, workflow=claimed.workflow)
         run.loading = False
         self._turns.schedule(run)
+        if claimed.token == 1:
+            self._mailroom.want(run)
 
     def _fill(self, run: Resident, loaded: Loaded) -> None:
         run.entries = loaded.entries

@@ -90,6 +90,7 @@ class Resident:
         "seq",
         "suspect",
         "timers",
+        "unjudged",
     )
 
     def __init__(self, claimed: Claimed, active_at: float) -> None:
@@ -107,7 +108,8 @@ class Resident:
         self.queued = False  # it waits for its turn
         self.committing = False
         self.gone = False
-        self.suspect = False
+        self.suspect = False  # it is being tried alone
+        self.unjudged = False  # it was, and nothing came of it yet
         self.reading = False  # its inbox is being read
         self.more_mail = False  # somebody said that there is more
         self.known_mail: set[int] = set()

@@ -23,8 +23,10 @@ from continuum._journal.protocol import Journal
 logger = logging.getLogger("continuum.engine")
 # How long activities of suspects are watched: all share a second, and a share too short to show anything is none.
 # So a worker that died with hundreds of runs costs no more than their loading. Each further death within ten
-# minutes doubles the time, until each suspect has a second for itself, as one that was charged has from the start.
-WATCHED_S, SHORTEST_S = 1.0, 0.02
+# minutes doubles what they share. One that was charged has a second for itself; from the fourth death on twice as
+# long with each, for what kills may take its time.
+WATCHED_S, SHORTEST_S, LONGEST_S = 1.0, 0.02, 60.0
+PATIENT_DEATHS = 3
 LOOK_S = 0.01
 REST_S = 5.0  # for a suspect's first turns
 AT_ONCE = 100  # loaded, and forgiven
@@ -63,6 +65,12 @@ class Suspects:
         self._waiting.clear()
         self._through.clear()
 
+    def got_on(self, run: Resident) -> None:
+        """Forgive a run that has written something, and that was tried without a verdict."""
+        run.unjudged = False
+        self._through.append(run.run_id)
+        self._some.set()
+
     async def run(self) -> None:
         """Try suspects until cancelled."""
         retrying = Retrying("trying suspects")
@@ -87,10 +95,15 @@ class Suspects:
                     if beat.alive and await self._came_through(run, _share_s(run, beat.deaths, count)):
                         self._through.append(run.run_id)
                 self._loaded.popleft()
-            if self._through:
-                await self._journal.clear_suspicion(self._through)
-                self._through.clear()
-        await self._journal.suspect(None)
+            await self._forgive()
+        if count:
+            await self._journal.suspect(None)
+        await self._forgive()
+
+    async def _forgive(self) -> None:
+        through, self._through = self._through, []
+        if through:
+            await self._journal.clear_suspicion(through)
 
     async def _came_through(self, run: Resident, watched_s: float) -> bool:
         """Let a suspect have its first turn; return whether it came to rest, or wrote something."""
@@ -99,18 +112,26 @@ class Suspects:
         self._loader.begin(run)
         await _rest(run)
         looks = round(watched_s / LOOK_S)
-        while looks and not run.gone and run.seq == seq and self._activities.busy(run):
+        while looks and not self._is_through(run, seq):
             looks -= 1
             await asyncio.sleep(LOOK_S)
         run.suspect = False
+        if self._is_through(run, seq):
+            return True
+        run.unjudged = True
+        return False
+
+    def _is_through(self, run: Resident, seq: int) -> bool:
         return run.gone or run.seq > seq or not self._activities.busy(run)
 
 
 def _share_s(run: Resident, deaths: int, count: int) -> float:
     """Return how long a suspect's activities are watched, of ``count`` after so many recent ``deaths``."""
+    doubled = min(deaths, 20)
+    alone_s = min(WATCHED_S * 2.0 ** max(0, doubled - PATIENT_DEATHS), LONGEST_S)
     if run.claimed.deaths:
-        return WATCHED_S
-    share_s = min(WATCHED_S, WATCHED_S * 2.0 ** (min(deaths, 20) - 1) / count)
+        return alone_s
+    share_s = min(alone_s, WATCHED_S * 2.0 ** (doubled - 1) / count)
     return share_s if share_s >= SHORTEST_S else 0.0
 
 

@@ -79,18 +79,20 @@ class Taker:
         while arrivals and rows < MOST_ROWS and taken.fault is None and machine.closing is None:
             arrival = arrivals[0]
             event = arrival.event
-            rows += 1 + sum(ended.weight() for ended in arrival.ended)
-            if event is not None and not _is_void(run, machine, event):
+            rows += 1
+            if arrival.ended:
+                rows += sum(ended.weight() for ended in arrival.ended)
+            if event is not None and not (type(event) in _MAY_BE_VOID and _is_void(run, machine, event)):
                 turn = machine.apply(event)
                 if turn.fault is not None:
                     taken.fault = failure_of(turn.fault)
                     return
                 self._note(run, taken, event, turn)
                 rows += len(turn.commands)
-            arrivals.popleft()
+            arrivals.popleft()  # only now: until here an error leaves it, and what ended with it, where it was
+            taken.ended += arrival.ended
             if arrival.mail is not None:
                 consumed.append(arrival.mail)
-            taken.ended.extend(arrival.ended)
 
     def _note(self, run: Resident, taken: TurnTaken, event: e.Event, turn: Turn) -> None:
         if turn.fault is not None:
@@ -178,12 +180,11 @@ def _is_void(run: Resident, machine: Machine, event: e.Event) -> bool:
     """Say whether an event leaves no entry: a timer cancelled meanwhile, a child's end that is known already."""
     if type(event) is e.TimerFired:
         return run.timers.pop(event.key, None) is None
-    if isinstance(event, _CHILD_EVENTS):
-        return machine.children.has_ended(event.key)
-    return False
+    assert isinstance(event, (e.ChildCompleted, e.ChildFailed, e.ChildCancelled))
+    return machine.children.has_ended(event.key)
 
 
-_CHILD_EVENTS = (e.ChildCompleted, e.ChildFailed, e.ChildCancelled)
+_MAY_BE_VOID = {e.TimerFired, e.ChildCompleted, e.ChildFailed, e.ChildCancelled}
 
 
 def next_generation(run: Resident, status: Continue) -> None:

@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 
 from continuum._core import events as e
 from continuum._core.entries import Entry, event_of_entry
@@ -20,7 +19,7 @@ from continuum._engine.resident import Arrival, Resident, TurnTaken
 from continuum._engine.residents import Residents
 from continuum._engine.taking import Taker
 from continuum._engine.watchdog import Watchdog
-from continuum._journal.commit import Outcome
+from continuum._journal.commit import Commit, Outcome
 from continuum._journal.protocol import Journal
 
 logger = logging.getLogger("continuum.engine")
@@ -51,6 +50,8 @@ class Turns:
         self._queue: deque[Resident] = deque()
         self._some = asyncio.Event()
         self._under_way = 0
+        self._settles = self._settled  # one bound method for all
+        self._now = clock.loop_now
         self._idle: list[asyncio.Future[None]] = []
 
     # --- what happens to runs
@@ -88,7 +89,7 @@ class Turns:
 
     def _slice(self, done: asyncio.Future[None]) -> None:
         """Take turns for a while; a plain callback."""
-        queue, now = self._queue, asyncio.get_running_loop().time
+        queue, now = self._queue, self._now
         until = now() + SLICE_S
         try:
             while queue:
@@ -105,7 +106,7 @@ class Turns:
                 done.set_result(None)
 
     def _take(self, run: Resident) -> None:
-        run.active_at = asyncio.get_running_loop().time()
+        run.active_at = self._now()
         taken = TurnTaken(run)
         try:
             self._take_turn(taken)
@@ -152,30 +153,34 @@ class Turns:
 
     def submit(self, taken: TurnTaken) -> None:
         """Hand in a commit with those that go with it. What its run's parent is to hear goes to the inbox."""
-        members = taken.members()
-        if taken.outcome is not None and taken.commit is not None:
-            taken.commit = taken.commit._replace(messages=(*taken.commit.messages, taken.outcome))
+        commit = taken.commit
+        assert commit is not None
+        if taken.outcome is not None:
+            commit = taken.commit = commit._replace(messages=(*commit.messages, taken.outcome))
             taken.outcome = None
+        members: tuple[TurnTaken, ...] = (taken,)
+        commits: tuple[Commit, ...] = (commit,)
+        if taken.ended:
+            members = tuple(taken.members())
+            commits = tuple([member.commit for member in members if member.commit is not None])
         try:
-            future = self._journal.submit(*[member.commit for member in members if member.commit is not None])
+            self._journal.hand_in(commits, self._settles, members)
         except RuntimeError as error:  # a copy that is gone has a commit under way: what it comes to must be read
             for member in members:
                 self.failed(member.run, error)
             return
         self._under_way += 1
-        future.add_done_callback(partial(self._settled, members))
 
-    def _settled(self, members: list[TurnTaken], future: asyncio.Future[tuple[Outcome, ...]]) -> None:
+    def _settled(self, members: tuple[TurnTaken, ...], outcomes: tuple[Outcome, ...]) -> None:
         self._under_way -= 1
-        if not self._under_way and self._idle:
-            idle, self._idle = self._idle, []
-            for waiting in idle:
-                waiting.set_result(None)
-        if future.cancelled():
-            return
-        for member, outcome in zip(members, future.result(), strict=True):
+        for member, outcome in zip(members, outcomes, strict=True):
             try:
                 self.aftermath(member, outcome)
             except Exception as error:
                 logger.exception("what follows a commit of run %r failed", member.run.run_id)
                 self.failed(member.run, error)
+        if not self._under_way and self._idle:
+            idle, self._idle = self._idle, []
+            for waiting in idle:
+                if not waiting.done():
+                    waiting.set_result(None)

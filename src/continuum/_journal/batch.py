@@ -5,7 +5,6 @@ The rule: nothing here waits or talks to Postgres.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,11 +31,12 @@ LARGE_BYTES = 4_000_000
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """Commits that stand or fall together, and who waits for their outcomes."""
+    """Commits that stand or fall together. ``told`` is what their outcomes are told to, with ``about``."""
 
     members: list[Rendered]
-    future: asyncio.Future[tuple[Outcome, ...]]
-    leave: Callable[[Group], None]
+    told: Callable[[Any, tuple[Outcome, ...]], None]
+    about: Any
+    leave: Callable[[Group, tuple[Outcome, ...]], None]
     rows: int = 0
     size: int = 0
     cascades: bool = False
@@ -57,10 +57,8 @@ class Group:
         return self.rows > LARGE_ROWS or self.size > LARGE_BYTES or self.cascades
 
     def settle(self, outcomes: Iterable[Outcome]) -> None:
-        """Tell the outcomes, once; who stopped waiting does not hear them."""
-        self.leave(self)
-        if not self.future.done():
-            self.future.set_result(tuple(outcomes))
+        """Tell the outcomes, once."""
+        self.leave(self, tuple(outcomes))
 
 
 @dataclass(slots=True)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import psycopg
 
@@ -26,6 +27,7 @@ from continuum._journal.render import Rendered, render
 from continuum._journal.statements import Statement, statement
 
 logger = logging.getLogger("continuum.journal")
+T = TypeVar("T")
 
 BATCH_ROWS = 500  # beyond this a batch gains nothing and its members wait longer
 BATCH_BYTES = 1_000_000
@@ -56,6 +58,7 @@ class Flusher:
         self._under_way: dict[str, Group] = {}
         self._leaves = self._leave  # one bound method for all groups
         self._closed = False
+        self._settled: list[tuple[Group, tuple[Outcome, ...]]] = []
         self._waiting: deque[Group] = deque()
         self._held: list[Group] = []
         self._look_at = 0.0
@@ -71,17 +74,23 @@ class Flusher:
 
         Raises ``RuntimeError`` if a commit of one of the runs is under way: its order would be lost.
         """
+        future: asyncio.Future[tuple[Outcome, ...]] = asyncio.get_running_loop().create_future()
+        self.hand_in(commits, _tell_future, future)
+        return future
+
+    def hand_in(self, commits: Sequence[Commit], told: Callable[[T, tuple[Outcome, ...]], None], about: T) -> None:
+        """Take commits as ``submit`` does; ``told(about, outcomes)`` is called from a callback of the loop."""
         number = None
         if len(commits) > 1:
             self._groups += 1
             number = self._groups
-        future: asyncio.Future[tuple[Outcome, ...]] = asyncio.get_running_loop().create_future()
         try:
             members = [render(commit, number) for commit in commits]
         except ValueError as error:  # text that no encoding has
-            future.set_result(tuple(Rejected(one_line(error)) for _ in commits))
-            return future
-        group = Group(members, future, self._leaves)
+            rejected = tuple(Rejected(one_line(error)) for _ in commits)
+            asyncio.get_running_loop().call_soon(told, about, rejected)
+            return
+        group = Group(members, told, about, self._leaves)
         self._enter(group)
         if self._closed:
             group.settle(Unknown() for _ in members)
@@ -90,7 +99,6 @@ class Flusher:
         else:
             self._waiting.append(group)
             self._some.set()
-        return future
 
     async def room(self) -> None:
         """Wait until less than ``ROOM_BYTES`` are waiting to be written. Of many who wait, as many pass as fit."""
@@ -134,12 +142,23 @@ class Flusher:
             self._under_way[run_id] = group
         self._size += group.size
 
-    def _leave(self, group: Group) -> None:
+    def _leave(self, group: Group, outcomes: tuple[Outcome, ...]) -> None:
         if not self._forget(group):
             return
+        if not self._settled:  # all that are settled by now are told in one callback
+            asyncio.get_running_loop().call_soon(self._tell)
+        self._settled.append((group, outcomes))
         self._size -= group.size
         if self._size <= ROOM_BYTES and not self._room.is_set():
             self._room.set()
+
+    def _tell(self) -> None:
+        settled, self._settled = self._settled, []
+        for group, outcomes in settled:
+            try:
+                group.told(group.about, outcomes)
+            except Exception:  # whose fault it is goes on without
+                logger.exception("who was told of a commit of run %r failed", group.run_ids()[0])
 
     def _forget(self, group: Group) -> bool:
         found = False
@@ -300,6 +319,11 @@ class Flusher:
                 await self._lane.rows(_DISCARD_PLANS, {})
             except (OutcomeUnknown, psycopg.Error) as error:
                 logger.info("plans not refreshed: %s", one_line(error))
+
+
+def _tell_future(future: asyncio.Future[tuple[Outcome, ...]], outcomes: tuple[Outcome, ...]) -> None:
+    if not future.done():
+        future.set_result(outcomes)
 
 
 def _touches(group: Group, run_ids: set[str]) -> bool:

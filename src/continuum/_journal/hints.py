@@ -47,7 +47,7 @@ class Hints:
         self._lane = lane
         self._here = here
         self._hooks = hooks
-        self._poke = statement("poke", schema)
+        self._poke, self._tell = statement("poke", schema), statement("tell", schema)
         self._channels = {kind: name.replace("{schema}", schema) for kind, name in CHANNELS.items()}
         self._runs: dict[str, None] = {}
         self._said: dict[str, dict[str, None]] = {kind: {} for kind in CHANNELS}
@@ -113,7 +113,7 @@ class Hints:
             "ready_channel": "" if quiet else self._channels["ready"],
         }
         try:
-            rows = await self._lane.rows(self._poke, values)
+            rows = await self._lane.rows(self._poke if runs else self._tell, values)
         except (OutcomeUnknown, psycopg.Error, asyncio.CancelledError) as error:
             if isinstance(error, psycopg.Error) and is_of_values(error):  # it would be refused for ever
                 logger.error("hints refused and dropped, polls find what they were of: %s", one_line(error))
@@ -129,7 +129,7 @@ class Hints:
             logger.info("hints not sent: %s; trying again", one_line(error))
             return False
         await self._hooks.reach("poke.committed")
-        if again := rows[0][0]:  # somebody holds their rows: perhaps a transaction that will be rolled back
+        if runs and (again := rows[0][0]):  # somebody holds their rows: a transaction that may be rolled back
             asyncio.get_running_loop().call_later(AGAIN_S, self._keep, again)
         return True
 

@@ -101,6 +101,7 @@ class PostgresJournal:
         self._beat_epoch = -1
         self.views = Views(self._lanes, schema)
         self.submit = self._flusher.submit
+        self.hand_in = self._flusher.hand_in
         self.room = self._flusher.room
         self.load = self._reader.load
         self.mail = self._reader.mail

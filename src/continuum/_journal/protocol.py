@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from asyncio import Future
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from continuum._core.effects import Message
 from continuum._journal.commit import (
@@ -34,6 +34,7 @@ from continuum._journal.description import RunRow
 # Told of what happened elsewhere: "wake" run ids with mail, "ended" run ids (or "id/": all below), "ready"
 # definitions ("name:version") with due runs, "fenced" worker ids that lost leases, "tasks" queues, and "gap":
 # whatever may have been missed.
+T = TypeVar("T")
 Hint = Callable[[str, Collection[str]], None]
 
 
@@ -81,6 +82,10 @@ class Journal(Protocol):
         The future gives an outcome for each. A journal that closes settles what is open
         with ``Unknown``. Raises ``RuntimeError`` if a commit of one of the runs is under way already.
         """
+        ...
+
+    def hand_in(self, commits: Sequence[Commit], told: Callable[[T, tuple[Outcome, ...]], None], about: T) -> None:
+        """Hand in commits as ``submit`` does. ``told(about, outcomes)`` is called later, from a plain callback."""
         ...
 
     async def room(self) -> None:

@@ -6,6 +6,7 @@ run.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -31,15 +32,13 @@ class Reader:
     async def load(self, claimed: Sequence[Claimed]) -> list[Loaded]:
         """Return entries and mail of runs that the caller holds, in the order given."""
         ids = [run.run_id for run in claimed]
-        rows = await self._lanes.read(
-            statement("load_events", self._schema),
-            {"run_ids": ids, "generations": [run.generation for run in claimed]},
-        )
+        values = {"run_ids": ids, "generations": [run.generation for run in claimed]}
+        reading = self._lanes.read(statement("load_events", self._schema), values)
+        rows, mail = await asyncio.gather(reading, self.mail(ids))
         results = await self._results(rows, key_at=4)
         journals: dict[str, list[tuple[Any, ...]]] = {}
         for row in rows:
             journals.setdefault(row[0], []).append(row)
-        mail = await self.mail(ids)
         return [_loaded(run, journals.get(run.run_id, []), results, mail.get(run.run_id, ())) for run in claimed]
 
     async def mail(self, run_ids: Collection[str]) -> dict[str, tuple[Mail, ...]]:
