@@ -17,6 +17,7 @@ from typing import Any
 
 from continuum._core.failure import capture, encode_failure
 from continuum._journal.commit import Announcement, Claimed, NewRoot
+from tests.interrupts import interruptible
 from tests.journal.harness import claim, turn, worker, write
 
 PATIENCE_S = 30.0
@@ -92,14 +93,15 @@ class Program:
     """The command as a process of its own, and what it has said on stderr."""
 
     def __init__(self, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "continuum", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        with interruptible():
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "continuum", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
         self.lines: list[str] = []
         self._said_all = False
         self._more = threading.Condition()

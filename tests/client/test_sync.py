@@ -28,6 +28,7 @@ from continuum import (
 from continuum._journal.journal import PostgresJournal
 from tests.client.flows import Approval, Order, Receipt, audit_flow, complete, fail, order_flow, take
 from tests.core.harness import Run
+from tests.interrupts import interruptible
 from tests.journal.harness import child, entry, soon, turn, write
 
 # A program that waits for a run nobody works on, and says so when its main thread is in the wait.
@@ -171,12 +172,14 @@ def test_a_database_that_is_not_there_is_an_error_at_the_call() -> None:
 
 def test_ctrl_c_ends_a_wait_and_the_client_goes_on(sync: SyncClient, database: str) -> None:
     sync.start(audit_flow, id="r")
-    with subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", WAITS, database],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with interruptible():
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", WAITS, database],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    with process:
         assert process.stdout is not None
         assert process.stdout.readline() == "waiting\n"
         process.send_signal(signal.SIGINT)

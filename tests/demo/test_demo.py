@@ -12,6 +12,7 @@ import pytest
 
 from continuum.embedded.locks import exclusively
 from tests.embedded.harness import gone, until
+from tests.interrupts import interruptible
 
 MEBI = 1 << 20
 
@@ -24,14 +25,15 @@ class Demo:
         self.environ = {**os.environ, "CONTINUUM_DATABASE_URL": url, "CONTINUUM_HOME": str(folder / "home")}
 
     def start(self, *arguments: str, **environ: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "continuum", "demo", *arguments],
-            cwd=self.folder,
-            env={**self.environ, **environ},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        with interruptible():
+            return subprocess.Popen(
+                [sys.executable, "-m", "continuum", "demo", *arguments],
+                cwd=self.folder,
+                env={**self.environ, **environ},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
 
     def run(self, *arguments: str, **environ: str) -> tuple[int, str, str]:
         process = self.start(*arguments, **environ)
@@ -45,9 +47,9 @@ class Demo:
         found: dict[str, Any] = json.loads(out)
         return found
 
-    def workers(self) -> list[int]:
+    def workers(self, run: str = "*") -> list[int]:
         """Return every process that has written into a ledger."""
-        text = "".join(path.read_text() for path in self.folder.glob("home/demo/*.ledger"))
+        text = "".join(path.read_text() for path in self.folder.glob(f"home/demo/{run}.ledger"))
         return [int(line.split("\t")[2]) for line in text.splitlines()]
 
 
@@ -81,20 +83,6 @@ def test_the_report_is_complete_and_the_same_with_and_without_a_kill(demo: Demo,
     assert (quiet["run_id"], killed["run_id"]) == ("audit-1", "audit-2")
 
 
-def test_people_get_lines_a_table_and_the_commands_to_look_further(demo: Demo, tree: Path) -> None:
-    code, out, err = demo.run("--path", "tree", "--kills", "0")
-    assert (code, err) == (0, "")
-    assert "100%  30 of 30 packages, 60 files\n" in out
-    assert "\n  children    30  (30 entries)\n" in out
-    assert "nothing is missing" in out
-    [tree_command, history_command] = [line.strip() for line in out.splitlines() if " -m continuum runs " in line]
-    for command, says in ((tree_command, "audit-1"), (history_command, "count_files-1")):
-        found = subprocess.run(
-            command, shell=True, cwd=demo.folder, env=demo.environ, capture_output=True, text=True, check=True
-        )
-        assert says in found.stdout
-
-
 def test_an_empty_folder_is_an_empty_report(demo: Demo) -> None:
     (demo.folder / "empty").mkdir()
     figures = demo.figures("--path", "empty")
@@ -126,20 +114,33 @@ def test_a_worker_that_ends_by_itself_is_told_with_the_end_of_its_log(demo: Demo
     assert "CONTINUUM_CACHE is a whole number: got 'many'" in err
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted_it_ends_its_worker_and_says_how_the_run_goes_on(
-    demo: Demo, tree: Path, number: int, code: int
-) -> None:
-    process = demo.start("--path", "tree")
-    until(demo.workers)
-    process.send_signal(number)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert "audit-1 stays in the journal" in out
-    assert "-m continuum worker continuum.demo.flows\n" in out
-    assert all(map(gone, demo.workers()))
-    code, out, _ = demo.run("--path", "tree", "--kills", "0")
-    assert (code, "carried on as well: audit-1\n" in out) == (0, True)
+def test_interrupted_it_ends_its_worker_and_the_next_one_carries_the_run_on(demo: Demo, tree: Path) -> None:
+    for number, (sent, code) in enumerate([(signal.SIGINT, 130), (signal.SIGTERM, 143)], 1):
+        process = demo.start("--path", "tree")
+        until(lambda: demo.workers(f"audit-{number}"))
+        process.send_signal(sent)
+        out, _ = process.communicate(timeout=60)
+        assert process.returncode == code
+        assert f"audit-{number} stays in the journal" in out
+        assert "-m continuum worker continuum.demo.flows\n" in out
+        assert all(map(gone, demo.workers()))
+    code, out, err = demo.run("--path", "tree", "--kills", "0")
+    assert (code, err) == (0, "")
+    assert "carried on as well: audit-1, audit-2\n" in out
+    _is_for_people(demo, out)
+
+
+def _is_for_people(demo: Demo, out: str) -> None:
+    """They get lines, a table, and the commands to look further."""
+    assert "100%  30 of 30 packages, 60 files\n" in out
+    assert "\n  children    30  (30 entries)\n" in out
+    assert "nothing is missing" in out
+    [tree_command, history_command] = [line.strip() for line in out.splitlines() if " -m continuum runs " in line]
+    for command, says in ((tree_command, "audit-3"), (history_command, "count_files-1")):
+        found = subprocess.run(
+            command, shell=True, cwd=demo.folder, env=demo.environ, capture_output=True, text=True, check=True
+        )
+        assert says in found.stdout
 
 
 def test_a_worker_does_not_outlive_a_demo_that_is_killed(demo: Demo, tree: Path) -> None:

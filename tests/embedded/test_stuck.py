@@ -26,6 +26,7 @@ from tests.embedded.harness import (
     supervisor_pid,
     until,
 )
+from tests.interrupts import interruptible
 
 
 class Starting:
@@ -113,12 +114,8 @@ def test_a_stop_during_a_start_ends_it_and_the_starter_is_told(home: Path) -> No
 @pytest.mark.usefixtures("never_ready")
 def test_a_start_that_is_interrupted_says_one_line_and_leaves_no_supervisor(home: Path) -> None:
     command = [sys.executable, "-m", "continuum", "db", "start", "--home", str(home)]
-    # In the background of a shell the signal is ignored, and children inherit that; a handler they do not.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
+    with interruptible():
         running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    finally:
-        signal.signal(signal.SIGINT, before)
     until(lambda: locks.supervisor_pid(home))
     running.send_signal(signal.SIGINT)
     printed, error = running.communicate(timeout=20)

@@ -188,7 +188,8 @@ class Engine:
         mail = MailPoll(journal, self.residents, self.mailroom)
         yield self.heartbeat.run()
         yield self._every(poll_s, "looking for mail", mail.once, self._look_at_mail)
-        yield self._every(lease_s / 4, "looking for dead workers", partial(take_over, journal))
+        silence = self.heartbeat.silence
+        yield self._every(lease_s, "looking for dead workers", partial(take_over, journal), silence)
         yield self._every(max(LEASES_S, lease_s), "comparing leases", self.leases.once, self._look_at_leases)
         yield self._every(SWEEP_S, "sweeping", partial(sweep, journal))
         yield self._every(min(1.0, settings.seconds("passivate_after") / 4), "passivating", self.cache.once)

@@ -27,7 +27,7 @@ SWEEP_EVERY_S = 30.0
 
 
 class Heartbeat:
-    """Beats, and tells when this worker is declared dead: ``reborn`` makes it another one."""
+    """Beats. Calls ``reborn`` when this worker was declared dead, sets ``silence`` when another one is silent."""
 
     def __init__(
         self,
@@ -37,6 +37,7 @@ class Heartbeat:
         chance: random.Random,
         reborn: Callable[[], Awaitable[None]],
     ) -> None:
+        self.silence = asyncio.Event()
         self.workers = 1  # alive, this one included
         self.beat_at = 0.0  # loop time of the last one that got through
         self._journal = journal
@@ -85,6 +86,8 @@ class Heartbeat:
         self._clock.set(beat.now_us, asked_at)
         self.workers = max(1, beat.workers)
         self.beat_at = time()
+        if beat.silent:
+            self.silence.set()
         return beat.alive
 
 

@@ -228,13 +228,15 @@ class Loaded:
 class Beat:
     """A heartbeat's answer. ``alive`` false: this worker was declared dead and must register under a new id.
 
-    ``workers`` are alive; ``deaths`` is how many were declared dead within ten minutes.
+    ``workers`` are alive; ``deaths`` is how many were declared dead within ten minutes; ``silent``: somebody has
+    given no sign of life for a lease time, and it is time to take over.
     """
 
     alive: bool
     now_us: int
     workers: int
     deaths: int = 0
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

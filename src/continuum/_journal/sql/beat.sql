@@ -10,4 +10,6 @@ select exists (select 1 from b) as alive, (extract(epoch from clock_timestamp())
   (select count(*) from b) + (
     select count(*) from {schema}.workers where dead_at is null and beat_at > now() - lease_s * interval '1 second'
       and worker_id is distinct from :worker) as workers,
-  (select count(*) from {schema}.workers where dead_at > now() - interval '10 minutes') as deaths
+  (select count(*) from {schema}.workers where dead_at > now() - interval '10 minutes') as deaths,
+  exists (select 1 from {schema}.workers where dead_at is null and worker_id is distinct from :worker
+            and beat_at < now() - lease_s * interval '1 second') as silent
