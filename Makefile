@@ -5,7 +5,8 @@
 PYTHON ?= python3
 ARGS ?=
 ROUNDS ?= 2000
-WORKERS ?= 2
+WORKERS ?= 3
+PARALLEL = -n $(WORKERS) --dist worksteal
 UV_VERSION := 0.13.9
 INDEX := https://pypi.org/simple
 
@@ -28,7 +29,7 @@ endif
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test races conformance matrix pythons check check-format lint mypy pyright imports format bench lock clean
+.PHONY: help setup demo test races processes conformance matrix pythons check check-format lint mypy pyright imports format bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,16 +41,19 @@ demo: $(READY) ## take stock of this environment with a child for each package, 
 	$(BIN)/continuum demo $(ARGS)
 
 test: $(READY) ## run the tests
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 races: $(READY) ## step and storm the journal: ROUNDS=2000 of each storm, about a quarter of an hour
 	CONTINUUM_RACE_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/journal/races -q -s $(ARGS)
 
+processes: $(READY) ## kill, stop and cut off worker processes at length
+	CONTINUUM_LONG=1 $(BIN)/python -m pytest $(PARALLEL) tests/processes $(ARGS)
+
 conformance: $(READY) ## what must hold, a line each: code, sentence, verdict
-	$(BIN)/python tools/conformance.py -n $(WORKERS)
+	$(BIN)/python tools/conformance.py $(PARALLEL)
 
 matrix: $(UV_READY) ## run the tests on every supported Python of this machine
-	$(TOOLS)/bin/python tools/matrix.py $(UV) -n $(WORKERS) $(ARGS)
+	$(TOOLS)/bin/python tools/matrix.py $(UV) $(PARALLEL) $(ARGS)
 
 pythons: $(UV_READY) ## make an environment for every supported Python of this machine
 	$(TOOLS)/bin/python tools/matrix.py $(UV) --prepare

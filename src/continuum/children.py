@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, get_args, overload
 from zlib import crc32
 
@@ -228,7 +228,7 @@ def start_child(flow: Any, value: Any = None, /, *, id: str | None = None, **opt
     checked = _check_flow("start_child", flow)
     key = family.key(scope, checked.name, id)
     given = checked.input.encode(value)
-    made = with_options("start_child()", _DEFAULT, options)
+    made = _child_options("start_child()", options)
     started = family.start(key, scope.path, checked, given, made)
     return ChildRef(started.run_id, checked.name, checked.result)
 
@@ -257,7 +257,7 @@ def child(flow: Any, value: Any = None, /, *, id: str | None = None, **options: 
     checked = _check_flow("child", flow)
     key = family.key(scope, checked.name, id)
     given = checked.input.encode(value)
-    made = with_options("child()", _DEFAULT, options)
+    made = _child_options("child()", options)
     family.refuse_duplicate(key, checked, given)
     loop.unstarted += 1
     return _start_and_wait(loop, key, scope.path, checked, given, made)
@@ -347,6 +347,7 @@ class _AsCompleted(Generic[R]):
 
 
 _DEFAULT = ChildOptions()
+_ATTRIBUTES: Codec[dict[str, Any]] = Codec(dict[str, Any], "attributes of a child")
 
 
 async def _start_and_wait(
@@ -363,6 +364,14 @@ async def _start_and_wait(
         family.cancel(started, path, "its parent stopped waiting")
         raise
     return cast("R", family.value(started, flow.name, flow.result))
+
+
+def _child_options(function: str, options: dict[str, Any]) -> ChildOptions:
+    made = with_options(function, _DEFAULT, options)
+    if made.attributes is None:
+        return made
+    # As JSON has them; what no database stores is refused here.
+    return replace(made, attributes=_ATTRIBUTES.decode(_ATTRIBUTES.encode(dict(made.attributes))))
 
 
 def _check_flow(function: str, flow: Any) -> Workflow[Any, Any]:

@@ -67,8 +67,11 @@ async def test_a_childs_result_comes_back(cluster: Cluster) -> None:
         assert [(key, found.result) for key, found in children.items()] == [("double-1", 10), ("double-2", 8)]
 
 
-@pytest.mark.parametrize("settings", [{}, FORGETFUL], ids=["resident", "forgetful"])
-@pytest.mark.parametrize("together", [True, False], ids=["one worker", "two workers"])
+@pytest.mark.parametrize(
+    ("settings", "together"),
+    [({}, True), (FORGETFUL, False)],
+    ids=["resident, one worker", "forgetful, two workers"],
+)
 async def test_a_childs_large_result_comes_back(
     cluster: Cluster, settings: dict[str, float], together: bool
 ) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 
 import pytest
 
-from continuum import RunCancelled, activity, child, continue_as_new, wait_signal, workflow
+from continuum import RunCancelled, activity, child, continue_as_new, start_child, wait_signal, workflow
 from continuum._engine.hooks import EngineHooks
 from tests.conformance.cluster import FORGETFUL, Cluster, Gate, Raising
 from tests.journal.proxy import Proxy, proxied
@@ -225,3 +226,39 @@ async def _has_generations(cluster: Cluster, run_id: str, count: int) -> None:
     activities = [event.generation for event in events if event.type == "activity_completed"]
     assert activities == list(range(1, count + 1))
     assert (await cluster.client.get_run(run_id).describe()).generation == count
+
+
+@workflow
+async def with_a_helper(n: int) -> str:
+    async def help_out() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            start_child(countdown, 0, id=f"stray-{n}")
+
+    helper = asyncio.create_task(help_out())
+    await asyncio.sleep(0)
+    if n < 3:
+        continue_as_new(n + 1)
+    helper.cancel()
+    return "done"
+
+
+@workflow
+async def collecting(n: int) -> int:
+    for _ in range(20):
+        gc.collect()
+        await asyncio.sleep(0.005)
+    return n
+
+
+async def test_what_a_generation_leaves_behind_acts_nowhere(cluster: Cluster) -> None:
+    """CN01 fresh history: tasks of the generation before are let go, and clean up in nobody's turn."""
+    async with cluster.worker([with_a_helper, collecting, countdown, add]):
+        others = [await cluster.start(collecting, at, id=f"other-{at}") for at in range(5)]
+        run = await cluster.start(with_a_helper, 0, id="r")
+        assert await run.result(timeout=10) == "done"
+        for at, other in enumerate(others):
+            assert await other.result(timeout=10) == at
+            assert [event.type for event in await other.history()] == ["timer_fired"] * 20
+            assert await cluster.children(other.id) == {}

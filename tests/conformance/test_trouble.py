@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 
 import continuum
-from continuum import ActivityFailed, activity, await_children, start_child, wait_signal, workflow
+from continuum import (
+    ActivityFailed,
+    EncodeError,
+    activity,
+    as_completed,
+    await_children,
+    start_child,
+    wait_signal,
+    workflow,
+)
 from continuum._engine.hooks import EngineHooks
 from tests.conformance.cluster import FORGETFUL, Cluster, Gate, Raising, dark, failing
 from tests.journal.proxy import proxied
@@ -254,3 +263,62 @@ async def test_a_live_child_is_cancelled_by_a_later_generation(cluster: Cluster)
         await run.signal("on")
         assert await run.result(timeout=10) == "by the next generation"
         await cluster.until_state("p/kid", "cancelled")
+
+
+@workflow
+async def hedging(count: int) -> int:
+    await once("first")
+    refs = [start_child(napping, 0.05 + at / 2000, id=f"c{at}") for at in range(count)]
+    async for first in as_completed(refs):
+        for other in refs:
+            if other is not first:
+                other.cancel("lost")
+        break
+    outcomes = [await ref.outcome() for ref in refs]
+    return len(outcomes)
+
+
+@workflow
+async def napping(seconds: float) -> float:
+    await asyncio.sleep(seconds)
+    return seconds
+
+
+async def test_a_run_that_is_read_anew_keeps_its_journal(cluster: Cluster) -> None:
+    """CR13 children that end while they are cancelled void their parent's commit, and nothing starts over."""
+    ONCE.clear()
+    async with cluster.worker([hedging, napping]):
+        runs = [await cluster.start(hedging, 20, id=f"race-{at}") for at in range(8)]
+        for run in runs:
+            assert await run.result(timeout=20) == 20
+    assert ["first"] * len(runs) == ONCE
+
+
+ONCE: list[str] = []
+
+
+@activity
+async def once(word: str) -> None:
+    ONCE.append(word)
+
+
+@workflow
+async def with_attributes(kind: str) -> str:
+    await await_children([start_child(counts, 1, id="good")])
+    kinds: dict[str, Any] = {
+        "no json": {"a": object()},
+        "nul": {"a": "x\0y"},
+        "surrogate": {"a": "\ud800"},
+    }
+    try:
+        start_child(counts, 1, id="bad", attributes=kinds[kind])
+    except EncodeError as error:
+        return str(error)
+    return "accepted"
+
+
+@pytest.mark.parametrize("kind", ["no json", "nul", "surrogate"])
+async def test_attributes_that_nobody_can_store_are_refused_at_the_start(cluster: Cluster, kind: str) -> None:
+    """CR15 what cannot be encoded is an error of the one who says it, not a loop."""
+    async with cluster.worker([with_attributes, counts, add]):
+        assert "attributes of a child" in await cluster.result(with_attributes, kind)

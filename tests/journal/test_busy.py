@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import psycopg
 import pytest
 
-from continuum._journal.commit import Committed, Lease, Park
+from continuum._journal.commit import Committed, Complete, Lease, Park
 from continuum._journal.connections import connect
 from continuum._journal.journal import PostgresJournal
 from continuum.errors import DatabaseBusy
@@ -138,3 +138,16 @@ async def test_commits_without_what_is_locked_go_on_beside_a_locked_table(databa
             assert isinstance(found, Committed)
             assert not waits.done()
         assert isinstance((await soon(waits))[0], Committed)
+
+
+async def test_who_waits_for_an_end_goes_on_waiting_while_a_table_is_locked(database: str) -> None:
+    async with worker(database) as journal:
+        (run,) = await begin(journal)
+        with psycopg.connect(database) as somebody:
+            somebody.execute("lock table continuum.runs in access exclusive mode")
+            waiting = asyncio.ensure_future(journal.wait("r"))
+            await blocked(database, "journal")
+            with pytest.raises(DatabaseBusy):
+                await soon(journal.ends(["r"]))  # it came behind the one that waits, so that one has given up, too
+        await write(journal, turn(run, status=Complete(b"1")))
+        assert (await soon(waiting)).result == b"1"

@@ -62,15 +62,20 @@ async def test_a_parents_death_around_the_flush_starts_no_child_twice(site: Site
     site.check()
 
 
+SHORT = ("claim.committed", "activity.begin", "flush.committed", "poke.begin")
 POINTS = (
-    "claim.committed",
-    "turn.committed",
-    "activity.begin",
-    "activity.ended",
-    "flush.committed",
-    "poke.begin",
+    *SHORT,
     *(
-        ("claim.begin", "claim.adopted", "turn.begin", "turn.taken", "flush.begin", "poke.committed")
+        (
+            "claim.begin",
+            "claim.adopted",
+            "turn.begin",
+            "turn.taken",
+            "turn.committed",
+            "activity.ended",
+            "flush.begin",
+            "poke.committed",
+        )
         if LONG
         else ()
     ),

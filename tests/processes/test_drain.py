@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.processes import flows, parents
-from tests.processes.harness import Site, until
+from tests.processes.harness import LONG, Site, until
 
 
 async def test_a_worker_that_is_told_to_stop_hands_over(site: Site) -> None:
@@ -59,7 +59,7 @@ async def test_rolling_restarts_under_load_do_nothing_twice(site: Site) -> None:
     """LF16 drain hands over at once: workers come and go, and every activity is done once."""
     worker = site.worker(lease=5)
     runs = []
-    for number in range(3):
+    for number in range(3 if LONG else 2):
         following = site.worker(lease=5)
         await following.ready()
         for more in range(2):

@@ -20,7 +20,9 @@ from tests.databases import FAST_PLACE, Servers
 from tests.embedded.harness import postmaster_pid
 from tests.journal.proxy import Proxy, proxied
 from tests.processes import flows, parents
-from tests.processes.harness import Nursery, Site, closing, until
+from tests.processes.harness import LONG, Nursery, Site, closing, until
+
+STEPS = 40 if LONG else 20
 
 
 class OwnServer:
@@ -80,7 +82,8 @@ async def test_postgres_restarts_under_load(own_server: OwnServer, own_site: Sit
     for worker in workers:
         await worker.ready()
     runs = [
-        await site.start(parents.family, f"f{number}", children=6, steps=40, pause_s=0.02) for number in range(3)
+        await site.start(parents.family, f"f{number}", children=6, steps=STEPS, pause_s=0.02)
+        for number in range(3)
     ]
     asleep = await site.start(flows.paced, "t", pause_s=0.5)
     for _ in range(2):
@@ -89,7 +92,7 @@ async def test_postgres_restarts_under_load(own_server: OwnServer, own_site: Sit
         await own_server.stop(how)
         await own_server.start()
     for run in runs:
-        assert await run.result(timeout=60) == 240
+        assert await run.result(timeout=60) == 6 * STEPS
     assert await asleep.result(timeout=60) == ["t#0", "t#1"]
     assert all(worker.code is None for worker in workers)
     site.check()
@@ -214,7 +217,7 @@ async def test_connections_lost_after_commit_was_sent(site: Site) -> None:
     async with proxied(site.url) as proxy:
         worker = site.worker(url=proxy.url, lease=5)
         name = await worker.ready()
-        for number, lane in enumerate(LANES * 2):
+        for number, lane in enumerate(LANES * (2 if LONG else 1)):
             for at, what in enumerate(FAULTS):
                 getattr(proxy, what)(lane, after=2 * at + number % 3)
             family = await site.start(parents.family, f"f{number}", children=3, steps=3)

@@ -78,6 +78,8 @@ class Aftermath:
         """Act on what became of a turn; None: there was nothing to write."""
         run = taken.run
         run.committing = False
+        if taken.commit is not None and taken.commit.claimed:
+            self._residents.promised -= taken.commit.claimed
         match outcome:
             case None:
                 self._go_on(taken)
@@ -197,6 +199,7 @@ class Aftermath:
     def _bear(self, run: Resident, commit: Commit, outcome: Committed) -> None:
         """Take in the children that were leased to this worker at birth; look into those that existed."""
         existed = set(outcome.existed)
+        told = {message.run_id for message in commit.messages}
         for at, child in enumerate(commit.children):
             if child.run_id in existed:
                 self._inquiries.compare(run, child)
@@ -206,12 +209,15 @@ class Aftermath:
                 self._residents.add(born)
                 self._hooks.tell("continuum.run.started", run_id=child.run_id, workflow=child.workflow)
                 self._turns.schedule(born)
+                if child.run_id in told:  # the hint came before the child was here
+                    self._mailroom.want(born)
 
     def _undone(self, taken: TurnTaken) -> None:
         """Write what fell only because another fell: an ended child alone, through its parent's inbox."""
         run = taken.run
         if taken.outcome is not None and not taken.ended:
             run.committing = True
+            self._residents.promised += taken.births
             self._turns.submit(taken)
         else:
             self._read_anew(run, doubtful=False)  # its machine has heard of what did not happen

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 
 from continuum._engine.activities import Activities
 from continuum._engine.clock import Clock
@@ -18,6 +19,7 @@ from continuum._journal.commit import Commit, Passivate
 
 MOST_AT_ONCE = 1_000
 SHORT_S = 0.1  # how long a run must have waited to leave when memory is short
+LEAST_PAUSE_S, LONGEST_PAUSE_S = 0.01, 1.0  # between looks
 
 
 class Cache:
@@ -39,9 +41,25 @@ class Cache:
         self._clock = clock
         self._after_s = after_s
         self._reserve = min(reserve, residents.most // 2)
+        self._pause_s = min(LONGEST_PAUSE_S, after_s / 4)
+        self._wanted = asyncio.Event()
 
-    async def once(self) -> None:
-        """Let those leave that have waited long enough."""
+    def make_room(self) -> None:
+        """Look at once: somebody waits for room."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Let runs leave until cancelled."""
+        while True:
+            self._wanted.clear()
+            pause = SHORT_S if self._let_leave() else self._pause_s
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._wanted.wait()
+                    await asyncio.sleep(LEAST_PAUSE_S)
+
+    def _let_leave(self) -> bool:
+        """Passivate those that have waited long enough; return whether memory is short."""
         now = asyncio.get_running_loop().time()
         short = self._residents.room < self._reserve
         after_s = min(self._after_s, SHORT_S) if short else self._after_s
@@ -49,8 +67,8 @@ class Cache:
         if short:
             idle.sort(key=_active_at)
         soon_us = self._clock.now_us() + int(after_s * 1_000_000)
-        most = self._reserve if short else MOST_AT_ONCE
-        self.passivate(idle, soon_us, most)
+        self.passivate(idle, soon_us, MOST_AT_ONCE)
+        return short
 
     def passivate(self, runs: Iterable[Resident], soon_us: int, most: int) -> int:
         """Passivate up to ``most`` of ``runs`` that only wait, and not for a timer before ``soon_us``."""

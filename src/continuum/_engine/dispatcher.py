@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from continuum._engine.loading import Loader
@@ -38,6 +38,7 @@ class Dispatcher:
         poll_s: float,
         chance: random.Random,
     ) -> None:
+        self.hungry: Callable[[], None]
         self._journal = journal
         self._residents = residents
         self._loader = loader
@@ -88,12 +89,13 @@ class Dispatcher:
             limit = min(self._batch, self._room())
             self._hungry = limit < self._worthwhile
             if self._hungry:
+                self.hungry()
                 return
             first = self._mine.pop(0)  # each definition is the first to be looked at in turn
             self._mine.append(first)
             claimed = await self._journal.claim(self._mine, limit)
             if claimed:
                 self._suspects.put([run for run in claimed if run.suspected])
-                await self._loader.adopt([run for run in claimed if not run.suspected])
+                await self._loader.adopt([run for run in claimed if not run.suspected], just_claimed=True)
             if len(claimed) < limit:
                 return

@@ -101,6 +101,7 @@ class Engine:
         self.heartbeat = Heartbeat(journal, self.clock, settings.seconds("heartbeat"), self._chance, self._reborn)
         self.leases = Leases(journal, self.residents, self.suspects)
         self.cache = self._make_cache()
+        self.dispatcher.hungry = self.cache.make_room
 
     def _make_activities(self) -> Activities:
         settings = self._settings
@@ -192,7 +193,7 @@ class Engine:
         yield self._every(lease_s, "looking for dead workers", partial(take_over, journal), silence)
         yield self._every(max(LEASES_S, lease_s), "comparing leases", self.leases.once, self._look_at_leases)
         yield self._every(SWEEP_S, "sweeping", partial(sweep, journal))
-        yield self._every(min(1.0, settings.seconds("passivate_after") / 4), "passivating", self.cache.once)
+        yield self.cache.run()
 
     async def _every(
         self, pause_s: float, what: str, chore: Callable[[], Awaitable[None]], sooner: asyncio.Event | None = None
@@ -215,7 +216,9 @@ class Engine:
         if self._draining:
             return 0
         workers = self.heartbeat.workers
-        return min(-(-count // workers), self.residents.room // workers)
+        taken = min(-(-count // workers), self.residents.room // workers)
+        self.residents.promised += taken
+        return taken
 
     def _left(self, run: Resident) -> None:
         self.activities.drop(run)

@@ -63,14 +63,15 @@ class Loader:
             if doubted := [Lease(claimed.run_id, claimed.token) for claimed, doubtful in again if doubtful]:
                 await self.adopt(await self._reclaim(doubted))
 
-    async def adopt(self, claimed: Sequence[Claimed]) -> list[Resident]:
-        """Take in runs whose leases are this worker's, and schedule their turns."""
-        runs = await self.fetch(claimed)
-        for run in runs:
-            self.begin(run)
-        return runs
+    async def adopt(self, claimed: Sequence[Claimed], *, just_claimed: bool = False) -> None:
+        """Take in runs whose leases are this worker's, and schedule their turns.
 
-    async def fetch(self, claimed: Sequence[Claimed]) -> list[Resident]:
+        Of those ``just_claimed``, the ones under their first token are new: nobody has held them before.
+        """
+        for run in await self.fetch(claimed, just_claimed=just_claimed):
+            self.begin(run)
+
+    async def fetch(self, claimed: Sequence[Claimed], *, just_claimed: bool = False) -> list[Resident]:
         """Read runs into memory, not yet scheduled."""
         known = [run for run in claimed if (run.workflow, run.version) in self._definitions.workflows]
         if len(known) < len(claimed):
@@ -78,9 +79,10 @@ class Loader:
         now = asyncio.get_running_loop().time()
         runs = [Resident(found, now) for found in known]
         for run in runs:
+            run.is_new = just_claimed and run.claimed.token == 1
             self._residents.add(run)
         try:
-            await self._read([run for run in runs if run.claimed.token > 1])
+            await self._read([run for run in runs if not run.is_new])
         except BaseException:  # nobody will let them have their turn: their leases are given back
             for run in runs:
                 self._residents.drop(run)
@@ -105,11 +107,11 @@ class Loader:
             except Exception as error:  # noqa: BLE001 - whoever hangs things in may make the engine fail here
                 self.failed(run, error)
                 return
-        if claimed.token == 1:
+        if run.is_new:
             self._hooks.tell("continuum.run.started", run_id=claimed.run_id, workflow=claimed.workflow)
         run.loading = False
         self._turns.schedule(run)
-        if claimed.token == 1:
+        if run.is_new:
             self._mailroom.want(run)
 
     def _fill(self, run: Resident, loaded: Loaded) -> None:

@@ -31,14 +31,17 @@ class Retrying:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         if error is None:
+            if self._told:
+                logger.info("%s: it goes on", self._what)
             self._backoff.reset()
             self._told = False
             return False
         if not isinstance(error, (DatabaseUnreachable, DatabaseBusy, DatabaseRefused)):
             return False
         self.failed = True
-        level = logging.INFO if self._told or isinstance(error, DatabaseBusy) else logging.WARNING
-        logger.log(level, "%s: %s; trying again", self._what, error)
+        if not self._told:
+            level = logging.INFO if isinstance(error, DatabaseBusy) else logging.WARNING
+            logger.log(level, "%s: %s; trying again", self._what, error)
         self._told = True
         await self._backoff.pause()
         return True

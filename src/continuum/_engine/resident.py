@@ -59,6 +59,11 @@ class TurnTaken:
         found.append(self)
         return found
 
+    @property
+    def births(self) -> int:
+        """How many children this worker takes at birth."""
+        return 0 if self.commit is None else self.commit.claimed
+
     def weight(self) -> int:
         """Return how many rows this one and those that go with it write, roughly."""
         return len(self.turns) + 1 + sum(ended.weight() for ended in self.ended)
@@ -78,6 +83,7 @@ class Resident:
         "failures",
         "gone",
         "inquiries",
+        "is_new",
         "known_mail",
         "loading",
         "machine",
@@ -104,6 +110,7 @@ class Resident:
         self.owed = False  # activities that were asked for and not begun, because the worker drains
         self.problem: Failure | None = None  # what is wrong with its rows: it is to be parked
         self.inquiries = 0
+        self.is_new = False  # nobody has held it before: it has no entries
         self.loading = True  # its journal is being read
         self.queued = False  # it waits for its turn
         self.committing = False

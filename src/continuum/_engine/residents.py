@@ -16,6 +16,7 @@ class Residents:
 
     def __init__(self, most: int) -> None:
         self.most = most
+        self.promised = 0  # births whose commit is under way
         self.by_id: dict[str, Resident] = {}
         self.left: Callable[[Resident], None] = _nobody
         self.orphaned: Callable[[TurnTaken], None] = _nobody
@@ -26,7 +27,7 @@ class Residents:
     @property
     def room(self) -> int:
         """How many more runs may come."""
-        return max(0, self.most - len(self.by_id))
+        return max(0, self.most - len(self.by_id) - self.promised)
 
     def add(self, run: Resident) -> None:
         """Take a run in; an older copy of it leaves."""

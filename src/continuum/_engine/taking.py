@@ -188,7 +188,9 @@ _MAY_BE_VOID = {e.TimerFired, e.ChildCompleted, e.ChildFailed, e.ChildCancelled}
 
 
 def next_generation(run: Resident, status: Continue) -> None:
-    """Turn a resident run into its next generation, whose entries are durable."""
+    """Turn a resident run into its next generation, whose entries are durable. Not from inside its own turn."""
+    if run.machine is not None:
+        run.machine.discard()  # left to the garbage collector, its clean-up would act in another run's turn
     run.claimed = run.claimed._replace(generation=run.claimed.generation + 1, version=status.version)
     run.entries, run.machine, run.seq = status.entries, None, len(status.entries)
     run.timers, run.attempts = {}, {}

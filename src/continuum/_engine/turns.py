@@ -120,6 +120,7 @@ class Turns:
             logger.exception("a turn of run %r failed", run.run_id)
             for ended in taken.ended:
                 self.submit(ended)
+            self._residents.promised -= taken.births
             self.failed(run, error)
             return
         self.submit(taken)
@@ -167,6 +168,7 @@ class Turns:
             self._journal.hand_in(commits, self._settles, members)
         except RuntimeError as error:  # a copy that is gone has a commit under way: what it comes to must be read
             for member in members:
+                self._residents.promised -= member.births
                 self.failed(member.run, error)
             return
         self._under_way += 1

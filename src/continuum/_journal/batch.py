@@ -5,6 +5,7 @@ The rule: nothing here waits or talks to Postgres.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from continuum._journal.commit import (
     Fenced,
     Outcome,
     Passivate,
+    Rejected,
     Stale,
     Undone,
 )
@@ -25,6 +27,7 @@ from continuum._journal.connections import JsonText
 from continuum._journal.hints import Hints
 from continuum._journal.render import TABLES, Rendered
 
+logger = logging.getLogger("continuum.journal")
 LARGE_ROWS = 2_000  # a group beyond this goes by itself, on the large lane
 LARGE_BYTES = 4_000_000
 
@@ -55,6 +58,12 @@ class Group:
     def is_large(self) -> bool:
         """Tell whether the group must not travel with others."""
         return self.rows > LARGE_ROWS or self.size > LARGE_BYTES or self.cascades
+
+    def refuse(self, error: str) -> None:
+        """Tell that Postgres refuses the group. Whose fault it is of several shows when each is tried alone."""
+        logger.error("a commit of run %r is refused: %s", self.run_ids()[0], error)
+        alone = len(self.members) == 1
+        self.settle(Rejected(error) if alone else Undone() for _ in self.members)
 
     def settle(self, outcomes: Iterable[Outcome]) -> None:
         """Tell the outcomes, once."""

@@ -6,11 +6,14 @@ The rule: polled, and sooner when somebody says so. All who wait share one state
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable, Collection
 
 from continuum._journal.commit import End
-from continuum.errors import DatabaseUnreachable, RunNotFound
+from continuum.errors import DatabaseBusy, DatabaseRefused, DatabaseUnreachable, RunNotFound
+
+logger = logging.getLogger("continuum.journal")
 
 POLL_S = 1.0
 DEAF_POLL_S = 0.1  # when notifications do not come through
@@ -82,7 +85,8 @@ class Ends:
     async def _ask(self, asked: set[str]) -> None:
         try:
             found = await self._read(asked)
-        except DatabaseUnreachable:
+        except (DatabaseUnreachable, DatabaseBusy, DatabaseRefused) as error:
+            logger.info("not known who has ended: %s", error)
             return  # the next poll asks again
         for run_id in asked:
             end = found.get(run_id)

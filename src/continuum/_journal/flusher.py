@@ -84,11 +84,17 @@ class Flusher:
         if len(commits) > 1:
             self._groups += 1
             number = self._groups
-        try:
-            members = [render(commit, number) for commit in commits]
-        except ValueError as error:  # text that no encoding has
-            rejected = tuple(Rejected(one_line(error)) for _ in commits)
-            asyncio.get_running_loop().call_soon(told, about, rejected)
+        members: list[Rendered] = []
+        faults: list[str] = []
+        for commit in commits:
+            try:
+                members.append(render(commit, number))
+                faults.append("")
+            except Exception as error:  # noqa: BLE001 - what no encoding has, or what is no JSON: the fault of one
+                faults.append(one_line(error))
+        if any(faults):
+            outcomes = tuple(Rejected(fault) if fault else Undone() for fault in faults)
+            asyncio.get_running_loop().call_soon(told, about, outcomes)
             return
         group = Group(members, told, about, self._leaves)
         self._enter(group)

@@ -19,7 +19,7 @@ import psycopg
 from continuum._journal.backoff import Backoff
 from continuum._journal.batch import Group, Written, doubt, flush_values, tell, written
 from continuum._journal.cascade import Cascade, Steps, cancelling, locking
-from continuum._journal.commit import Cancelled, Fenced, Rejected, Stale, Undone, Unknown
+from continuum._journal.commit import Cancelled, Fenced, Stale, Undone, Unknown
 from continuum._journal.connections import (
     Connection,
     is_in_the_way,
@@ -143,13 +143,11 @@ class LargeWriter:
                 doubt(self._hints, [group])
                 return
             except DatabaseRefused as error:
-                logger.error("a large commit is refused: %s", error)
-                group.settle(Rejected(str(error)) for _ in group.members)
+                group.refuse(str(error))
                 return
             except psycopg.Error as error:
                 if is_of_values(error):
-                    logger.error("a large commit is refused: %s", one_line(error))
-                    group.settle(Rejected(one_line(error)) for _ in group.members)
+                    group.refuse(one_line(error))
                     return
                 if is_lock_timeout(error) and self._waiting:  # its rows are held: let others pass
                     asyncio.get_running_loop().call_later(0.25, self.put, worker, group)

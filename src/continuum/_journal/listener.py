@@ -50,16 +50,20 @@ class Listener:
             await self._listen_again_and_again()
 
     async def _listen_again_and_again(self) -> None:
-        backoff = Backoff()
+        backoff, told = Backoff(), False
         while True:
             try:
                 connection = await connect(self._url, name="listen", prepared=False)
+                told = False
                 try:
                     await self._listen(connection, backoff)
                 finally:
                     await connection.close()
             except (DatabaseUnreachable, psycopg.Error) as error:
-                logger.info("not listening: %s; trying again", one_line(error))
+                logger.log(
+                    logging.DEBUG if told else logging.INFO, "not listening: %s; trying again", one_line(error)
+                )
+                told = True
             self.hears = self._listening = False
             await backoff.pause()
 

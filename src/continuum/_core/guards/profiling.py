@@ -51,6 +51,8 @@ class Profiling:
     def _on_event(self, frame: FrameType, event: str, callee: object) -> None:
         if event == "c_call":
             caller, rule = frame, INDEX.of_call(callee, UNSEEN)
+        elif event == "call" and frame.f_code.co_name == "__del__":
+            return  # the garbage collector's call, whoever runs just then
         elif event == "call" and frame.f_back is not None:
             caller, rule = frame.f_back, INDEX.of_code(frame.f_code)
         else:
