@@ -183,7 +183,8 @@ def _waiting_for(row: RunRow, error: Failure | None, workers: Mapping[tuple[str,
     if row.completed_at is not None:
         return None
     if row.state == "parked":
-        return f"somebody to resume it; it was parked because of {error or 'an unknown fault'}"
+        why = " ".join(str(error).split()) if error is not None else "an unknown fault"
+        return f"somebody to resume it; it was parked because of {why}"
     if is_due(row) and not workers.get((row.workflow, row.version)):
         return f"a worker with workflow {row.workflow!r} version {row.version}; none is running"
     if row.state == "pending" and is_due(row):

@@ -74,6 +74,7 @@ class Worker:
         hooks: EngineHooks | None = None,
         **settings: Unpack[WorkerChanges],
     ) -> None:
+        _check(client, sources)
         self.definitions = Definitions(sources)
         self.settings = WorkerSettings.resolve(settings, os.environ)
         hooks = hooks or EngineHooks()
@@ -83,6 +84,9 @@ class Worker:
         self._engine: Engine | None = None
         self._ended: asyncio.Event | None = None
         self._serving: AbstractAsyncContextManager[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<worker {self.id or 'not registered'}>"
 
     @property
     def id(self) -> str:
@@ -190,6 +194,20 @@ class Worker:
         health = Health(host, port, alive=lambda: self.alive, ready=lambda: self.ready, status=self.status)
         await health.bind()
         return health
+
+
+def _check(client: object, sources: object) -> None:
+    """Raise ``TypeError`` or ``ValueError`` for what a worker cannot be made of."""
+    if not isinstance(client, Client):
+        raise TypeError(
+            f"Worker(client, sources): the client is what `async with connect()` gives: got {client!r}"
+        )
+    if isinstance(sources, (str, bytes, ModuleType)) or not isinstance(sources, Iterable):
+        raise TypeError(
+            f"Worker(client, sources): sources is a list of modules or definitions, as [flows]: got {sources!r}"
+        )
+    if isinstance(sources, (list, tuple, set, frozenset)) and not sources:
+        raise ValueError("Worker(client, sources): there is nothing to run; give it modules or definitions")
 
 
 def _only(group: BaseExceptionGroup[Exception]) -> BaseException:

@@ -102,7 +102,7 @@ def test_an_unknown_workflow_is_refused_with_the_nearest(run: Run, here: str) ->
         (["start"], "required: WORKFLOW"),
         (["signal", "r"], "required: NAME"),
         (["strat"], "invalid choice: 'strat'"),
-        (["worker", "x", "--supervisd=1"], "unrecognized arguments: --supervisd=1\n"),
+        (["worker", "x", "--supervisd=1"], "unrecognized arguments: --supervisd=1; see"),
     ],
 )
 def test_wrong_usage_is_exit_code_2(run: Run, arguments: list[str], says: str) -> None:

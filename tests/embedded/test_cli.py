@@ -104,7 +104,8 @@ def test_a_wrong_configuration_is_one_line_and_exit_code_2(
 def test_wrong_usage_is_exit_code_2(run: Run, arguments: list[str]) -> None:
     code, printed, error = run(*arguments)
     assert (code, printed) == (2, "")
-    assert "usage:" in error
+    assert error.startswith("continuum: ")
+    assert error.count("\n") == 1
 
 
 def test_migrate_uses_the_embedded_server_and_says_what_it_did(run: Run, at_home: Path) -> None:

@@ -37,3 +37,10 @@ def test_a_lease_shorter_than_two_heartbeats_is_refused() -> None:
 def test_a_number_that_is_none_is_refused_by_its_name() -> None:
     with pytest.raises(InvalidSetting, match="cache is a whole number"):
         WorkerSettings(cache="many")  # type: ignore[arg-type]
+
+
+def test_a_variable_that_is_nearly_a_setting_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    WorkerSettings.resolve({}, {"CONTINUUM_LAESE": "5", "CONTINUUM_HOME": "x", "CONTINUUM_UNRELATED": "y"})
+    assert [record.getMessage() for record in caplog.records] == [
+        "CONTINUUM_LAESE is no setting; did you mean CONTINUUM_LEASE?"
+    ]

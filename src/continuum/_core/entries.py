@@ -124,7 +124,7 @@ def event_of_entry(entry: Entry) -> e.Event:
         return reader(entry)
     except DecodeError:
         raise
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise DecodeError(_label(entry), f"its payload is not as any release wrote it ({error})") from None
 
 

@@ -152,7 +152,7 @@ class Engine:
         async with asyncio.TaskGroup() as services:
             tasks = [services.create_task(service.run()) for service in self._services()]
             retrying = Retrying("registering this worker")
-            while not self.worker_id:
+            while not (self.worker_id or self._stop.is_set()):
                 async with retrying:
                     await self._register()
             tasks += [services.create_task(chore) for chore in self._chores()]
@@ -164,8 +164,9 @@ class Engine:
                 self.ready = False
                 self._draining = self.aftermath.draining = True
                 self.dispatcher.stop()
-                await asyncio.wait([claiming], timeout=CLAIM_S)
-                await hand_over(self, self._settings.seconds("drain"))
+                patience_s = self._settings.seconds("drain")
+                await asyncio.wait([claiming], timeout=min(CLAIM_S, patience_s))
+                await hand_over(self, patience_s)
             finally:
                 self.ready = False
                 for task in (*tasks, claiming):
@@ -255,9 +256,13 @@ class Engine:
         settings = self._settings
         info = {"host": socket.gethostname(), "pid": os.getpid()}
         await self.journal.register(worker_id, settings.seconds("lease"), info)
-        await self.journal.announce(announcements(self._definitions))
-        await self.heartbeat.first()
         self.worker_id = worker_id
+        retrying = Retrying("announcing definitions")
+        while True:
+            async with retrying:
+                await self.journal.announce(announcements(self._definitions))
+                await self.heartbeat.first()
+                return
 
     async def _reborn(self) -> None:
         """Begin again under a new id: every lease is lost."""

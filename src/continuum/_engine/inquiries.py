@@ -73,7 +73,11 @@ class Inquiries:
                 failed = e.ChildStartFailed(self._clock.now_us(), key, f"{words}; give each child its own id=")
                 self._turns.arrive(run, failed)
             elif run_id in ends:
-                self._turns.arrive(run, self._outcome(key, ends[run_id]))
+                try:
+                    self._turns.arrive(run, self._outcome(key, ends[run_id]))
+                except Exception as error:  # noqa: BLE001 - whatever the row holds, it is one run's trouble
+                    run.problem = Failure("Undecodable", f"the end of child {run_id!r}: {error!r}")
+                    self._turns.schedule(run)
 
     async def _is_another(self, child: NewRun) -> bool:
         found = await self._journal.describe(child.run_id)

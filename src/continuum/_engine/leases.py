@@ -19,7 +19,6 @@ from continuum._engine.suspects import Suspects
 from continuum._journal.backoff import LONGEST_PAUSE_S
 from continuum._journal.commit import Lease
 from continuum._journal.protocol import Journal
-from continuum.errors import DatabaseUnreachable
 
 logger = logging.getLogger("continuum.engine")
 SPREAD = (0.9, 1.1)
@@ -68,9 +67,8 @@ class Heartbeat:
                 pass
 
     async def first(self) -> None:
-        """Give the first sign of life under a new id. Raises ``DatabaseUnreachable`` if it came too late."""
-        if not await self._beat():
-            raise DatabaseUnreachable("this worker was declared dead before its first heartbeat")
+        """Give the first sign of life under a new id, and read the clock."""
+        await self._beat()
 
     async def once(self) -> None:
         """Give a sign of life."""

@@ -79,7 +79,7 @@ class Loader:
         now = asyncio.get_running_loop().time()
         runs = [Resident(found, now) for found in known]
         for run in runs:
-            run.is_new = just_claimed and run.claimed.token == 1
+            run.is_new = just_claimed and run.claimed.token == 1 and run.run_id not in self._residents.by_id
             self._residents.add(run)
         try:
             await self._read([run for run in runs if not run.is_new])
@@ -95,7 +95,10 @@ class Loader:
             async with retrying:
                 loaded = await self._journal.load([run.claimed for run in runs])
                 for run, found in zip(runs, loaded, strict=True):
-                    self._fill(run, found)
+                    try:
+                        self._fill(run, found)
+                    except Exception as error:  # noqa: BLE001 - whatever its rows hold, it is one run's trouble
+                        run.problem = Failure("Undecodable", f"its journal or its inbox: {error!r}")
                 return
 
     def begin(self, run: Resident) -> None:
@@ -145,5 +148,5 @@ def _attempt(entry: Entry) -> int:
     """Return the attempt that was under way; a worker's death uses none."""
     try:
         return max(1, int(fields_of(entry).get("attempt", 1)))
-    except (DecodeError, TypeError, ValueError):
+    except (DecodeError, TypeError, ValueError, ArithmeticError):
         return 1

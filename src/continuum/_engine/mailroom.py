@@ -105,8 +105,9 @@ class Mailroom:
                 continue
             try:
                 self.deliver(run, found.get(run.run_id, ()))
-            except DecodeError as error:
-                run.problem = Failure("Undecodable", f"a message in its inbox: {error}")
+            except Exception as error:  # noqa: BLE001 - whatever the row holds, it is one run's trouble
+                reason = str(error) if isinstance(error, DecodeError) else repr(error)
+                run.problem = Failure("Undecodable", f"a message in its inbox: {reason}")
                 self._turns.schedule(run)
             run.known_mail.difference_update(run.consumed)
             run.consumed.clear()

@@ -46,6 +46,7 @@ class Residents:
         self.left(run)
         if run.machine is not None:
             run.machine.discard()
+        run.machine, run.entries = None, ()  # timers and commits under way may hold on to the run for a while
         arrivals, run.timers = list(run.arrivals), {}
         run.arrivals.clear()
         for arrival in arrivals:

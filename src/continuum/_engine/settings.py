@@ -6,6 +6,8 @@ The rule: a keyword wins over the environment, the environment over the default;
 
 from __future__ import annotations
 
+import difflib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
@@ -16,6 +18,10 @@ from continuum.policies import Duration, Retry, duration, expect, refuse_unknown
 
 _WHOLE = ("claim_batch", "cache", "max_activities", "threads", "max_child_depth")
 _DURATIONS = ("lease", "heartbeat", "poll", "passivate_after", "drain", "blocked_after")
+_ELSEWHERE = {
+    f"CONTINUUM_{name}" for name in ("DATABASE_URL", "HOME", "LISTEN_URL", "MIGRATE", "SCHEMA", "PG_BIN")
+}
+logger = logging.getLogger("continuum.engine")
 _OBJECTS = ("retry", "start_to_close")  # not to be said in an environment variable
 
 
@@ -80,6 +86,7 @@ class WorkerSettings:
         """
         known = [field.name for field in fields(cls)]
         refuse_unknown("Worker", (name for name in given if name not in known), known)
+        _warn_of_misspelt(environ, {f"CONTINUUM_{name.upper()}" for name in known})
         values: dict[str, Any] = {}
         for name in known:
             variable = f"CONTINUUM_{name.upper()}"
@@ -88,6 +95,14 @@ class WorkerSettings:
             elif name not in _OBJECTS and environ.get(variable, "").strip():
                 values[name] = _number(variable, environ[variable], int if name in _WHOLE else float)
         return cls(**values)
+
+
+def _warn_of_misspelt(environ: Mapping[str, str], known: set[str]) -> None:
+    for name in sorted(environ):
+        if not name.startswith("CONTINUUM_") or name in known or name in _ELSEWHERE:
+            continue
+        if near := difflib.get_close_matches(name, known, n=1, cutoff=0.85):
+            logger.warning("%s is no setting; did you mean %s?", name, near[0])
 
 
 def _number(variable: str, text: str, kind: type[int] | type[float]) -> float:

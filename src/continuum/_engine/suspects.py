@@ -23,9 +23,9 @@ from continuum._journal.protocol import Journal
 logger = logging.getLogger("continuum.engine")
 # How long activities of suspects are watched: all share a second, and a share too short to show anything is none.
 # So a worker that died with hundreds of runs costs no more than their loading. Each further death within ten
-# minutes doubles what they share. One that was charged has a second for itself; from the fourth death on twice as
-# long with each, for what kills may take its time.
-WATCHED_S, SHORTEST_S, LONGEST_S = 1.0, 0.02, 60.0
+# minutes doubles what they share, within bounds. One that was charged has a second for itself; from the fourth
+# death on twice as long with each, for what kills may take its time.
+WATCHED_S, SHORTEST_S, LONGEST_S, MOST_SHARED_S = 1.0, 0.02, 10.0, 15.0
 PATIENT_DEATHS = 3
 LOOK_S = 0.01
 REST_S = 5.0  # for a suspect's first turns
@@ -43,6 +43,8 @@ class Suspects:
         self._waiting: deque[Claimed] = deque()
         self._loaded: deque[Resident] = deque()
         self._through: list[str] = []
+        self._deaths = 0  # as the last beat told
+        self._spent_s = 0.0  # of what suspects share, since the last death
         self._some = asyncio.Event()
 
     def __len__(self) -> int:
@@ -92,7 +94,8 @@ class Suspects:
                 run = self._loaded[0]
                 if not run.gone:
                     beat = await self._journal.suspect(run.run_id)
-                    if beat.alive and await self._came_through(run, _share_s(run, beat.deaths, count)):
+                    count = max(count, len(self._waiting) + len(self._loaded))
+                    if beat.alive and await self._came_through(run, self._share_s(run, beat.deaths, count)):
                         self._through.append(run.run_id)
                 self._loaded.popleft()
             await self._forgive()
@@ -114,6 +117,7 @@ class Suspects:
         looks = round(watched_s / LOOK_S)
         while looks and not self._is_through(run, seq):
             looks -= 1
+            self._spent_s += LOOK_S
             await asyncio.sleep(LOOK_S)
         run.suspect = False
         if self._is_through(run, seq):
@@ -121,18 +125,20 @@ class Suspects:
         run.unjudged = True
         return False
 
+    def _share_s(self, run: Resident, deaths: int, count: int) -> float:
+        """Return how long a suspect's activities are watched, of ``count`` after so many recent ``deaths``."""
+        if deaths != self._deaths:
+            self._deaths, self._spent_s = deaths, 0.0
+        doubled = min(deaths, 20)
+        alone_s = min(WATCHED_S * 2.0 ** max(0, doubled - PATIENT_DEATHS), LONGEST_S)
+        if run.claimed.deaths:
+            return alone_s
+        shared_s = min(WATCHED_S * 2.0 ** (doubled - 1), MOST_SHARED_S)
+        share_s = min(alone_s, shared_s / count, shared_s - self._spent_s)
+        return share_s if share_s >= SHORTEST_S else 0.0
+
     def _is_through(self, run: Resident, seq: int) -> bool:
         return run.gone or run.seq > seq or not self._activities.busy(run)
-
-
-def _share_s(run: Resident, deaths: int, count: int) -> float:
-    """Return how long a suspect's activities are watched, of ``count`` after so many recent ``deaths``."""
-    doubled = min(deaths, 20)
-    alone_s = min(WATCHED_S * 2.0 ** max(0, doubled - PATIENT_DEATHS), LONGEST_S)
-    if run.claimed.deaths:
-        return alone_s
-    share_s = min(alone_s, WATCHED_S * 2.0 ** (doubled - 1) / count)
-    return share_s if share_s >= SHORTEST_S else 0.0
 
 
 async def _rest(run: Resident) -> None:

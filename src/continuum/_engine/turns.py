@@ -24,6 +24,7 @@ from continuum._journal.protocol import Journal
 
 logger = logging.getLogger("continuum.engine")
 SLICE_S = 0.004  # of the loop's time for turns, before others have theirs
+LARGEST_HELD = 64_000  # bytes of an outcome that waits for its parent's commit: four hundred may travel together
 MOST_TOGETHER = 200  # rows of an ended child that wait for its parent's commit; with more it commits alone
 
 
@@ -132,6 +133,11 @@ class Turns:
         self._watchdog.turn_begins(run_id)
         try:
             self._taker.take(taken)
+        except Exception:
+            raise
+        except BaseException as error:  # it ends the process, and somebody will ask whose it was
+            logger.error("a turn of run %r raised %s, which ends this worker", run_id, type(error).__name__)
+            raise
         finally:
             self._watchdog.turn_ends()
         if points is not None:
@@ -145,7 +151,9 @@ class Turns:
         assert outcome is not None
         assert taken.commit is not None
         parent = self._residents.by_id.get(outcome.run_id)
-        if parent is None or parent.machine is None or taken.commit.cancels or taken.weight() > MOST_TOGETHER:
+        if parent is None or parent.machine is None or taken.commit.cancels:
+            return False
+        if taken.weight() > MOST_TOGETHER or len(outcome.payload) > LARGEST_HELD:
             return False
         event = event_of_entry(Entry(outcome.type, outcome.key, self._clock.now_us(), outcome.payload))
         parent.arrivals.append(Arrival(event, None, (taken,)))

@@ -152,8 +152,7 @@ class PostgresJournal:
             self._ends.close()
             await self._hints.last()
             lanes = (self._flush_lane, self._large_lane, self._cancel_lane, self._hint_lane, self._control)
-            for lane in (*lanes, self._lanes):
-                await lane.close()
+            await asyncio.gather(*(lane.close() for lane in (*lanes, self._lanes)))
 
     # --- runs
 

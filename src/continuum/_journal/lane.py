@@ -183,8 +183,7 @@ class Lanes:
 
     async def close(self) -> None:
         """Close every connection."""
-        for lane in self._all:
-            await lane.close()
+        await asyncio.gather(*(lane.close() for lane in self._all))
 
     async def _once(
         self, statement: Statement, values: dict[str, Any], ping: bool = False

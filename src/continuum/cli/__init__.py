@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from continuum.cli import db, demo, runs, start, worker
 from continuum.cli.output import complain, forget_output, print_anything
@@ -41,8 +42,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return complain(error)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that complains as everything here does: in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SystemExit(complain(ContinuumError(f"{message}; see `{self.prog} --help`"), exit_code=2))
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        import difflib
+
+        choices = None if action.choices is None else list(action.choices)
+        if choices is not None and value not in choices:
+            near = difflib.get_close_matches(str(value), map(str, choices), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(map(str, choices))}"
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r}; {hint}")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="continuum", description="Durable execution for Python, on Postgres.")
+    parser = _Parser(prog="continuum", description="Durable execution for Python, on Postgres.")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for module in (worker, start, runs, db, demo):

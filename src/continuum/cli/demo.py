@@ -49,7 +49,10 @@ def _run(arguments: argparse.Namespace) -> int:
     from continuum.demo import Options, run_demo
     from continuum.demo.show import Show
 
-    show = Show(sys.stderr if arguments.json else sys.stdout, _call(), _options(arguments))
+    stream = sys.stderr if arguments.json else sys.stdout
+    if stream is None:  # it was closed before we began
+        stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
+    show = Show(stream, _call(), _options(arguments))
     options = Options(tree=arguments.path, kills=arguments.kills, **database(arguments))
     try:
         figures = asyncio.run(run_demo(options, show))
