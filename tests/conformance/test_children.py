@@ -88,7 +88,7 @@ async def test_a_childs_large_result_comes_back(
         await wait_signal("go")
         return [text[:3] + str(len(text)) for text in (*found, await refs[0])]
 
-    kids, parents = ([parent, large], []) if together else ([large], [parent])
+    kids, parents = ([parent, large], [idle]) if together else ([large], [parent])
     async with cluster.worker(kids, **settings), cluster.worker(parents, **settings):
         run = await cluster.start(parent, 1_500_000, id="p")
         await cluster.until_entry("p", "child_completed", "large")

@@ -39,6 +39,7 @@ class Dispatcher:
         chance: random.Random,
     ) -> None:
         self.hungry: Callable[[], None]
+        self.in_doubt: Callable[[], None]
         self._journal = journal
         self._residents = residents
         self._loader = loader
@@ -69,6 +70,8 @@ class Dispatcher:
         while self._mine and not self._stopped:
             async with retrying:
                 await self._claim()
+            if retrying.failed:  # it may have happened all the same
+                self.in_doubt()
             pause = self._poll_s * (1 if self._journal.hears else DEAF) * self._chance.uniform(0.8, 1.2)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):

@@ -46,6 +46,7 @@ from continuum.policies import ActivityOptions
 logger = logging.getLogger("continuum.engine")
 SWEEP_S = 10.0  # between attempts at the slow sweep, which one worker does every 30 s
 LEASES_S = 10.0
+SOON_S = 1.0
 CLAIM_S = 5.0  # for a claim that is under way when the worker stops
 
 
@@ -101,7 +102,7 @@ class Engine:
         self.heartbeat = Heartbeat(journal, self.clock, settings.seconds("heartbeat"), self._chance, self._reborn)
         self.leases = Leases(journal, self.residents, self.suspects)
         self.cache = self._make_cache()
-        self.dispatcher.hungry = self.cache.make_room
+        self.dispatcher.hungry, self.dispatcher.in_doubt = self.cache.make_room, self._look_at_leases.set
 
     def _make_activities(self) -> Activities:
         settings = self._settings
@@ -197,17 +198,23 @@ class Engine:
         yield self.cache.run()
 
     async def _every(
-        self, pause_s: float, what: str, chore: Callable[[], Awaitable[None]], sooner: asyncio.Event | None = None
+        self,
+        pause_s: float,
+        what: str,
+        chore: Callable[[], Awaitable[object]],
+        sooner: asyncio.Event | None = None,
     ) -> None:
-        """Do a chore now and then until cancelled, and whenever ``sooner`` is set."""
+        """Do a chore now and then until cancelled, whenever ``sooner`` is set, and soon again if it says True."""
         retrying = Retrying(what)
         sooner = sooner or asyncio.Event()
         while True:
             sooner.clear()
+            pause = pause_s
             async with retrying:
-                await chore()
+                if await chore() is True:
+                    pause = min(SOON_S, pause_s)
             with suppress(TimeoutError):
-                async with asyncio.timeout(pause_s * self._chance.uniform(0.8, 1.2)):
+                async with asyncio.timeout(pause * self._chance.uniform(0.8, 1.2)):
                     await sooner.wait()
 
     # --- what one part tells another

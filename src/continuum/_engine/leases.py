@@ -98,10 +98,11 @@ class Leases:
         self._suspects = suspects
         self._stray: set[Lease] = set()
 
-    async def once(self) -> None:
+    async def once(self) -> bool:
         """Drop runs that are no longer ours; release those that twice in a row were ours and not here.
 
         A claim whose answer was lost leaves such a lease; one whose answer is on its way looks the same once.
+        Returns whether to look again soon.
         """
         before = {run.run_id: run.claimed.token for run in self._residents.by_id.values()}
         leases = await self._journal.leases()
@@ -121,6 +122,7 @@ class Leases:
         if again:
             logger.warning("%d leases of this worker have no run in memory; they are released", len(again))
             await self._journal.release(list(again))
+        return bool(stray - again)
 
 
 async def take_over(journal: Journal) -> None:
