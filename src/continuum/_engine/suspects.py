@@ -43,8 +43,8 @@ class Suspects:
         self._waiting: deque[Claimed] = deque()
         self._loaded: deque[Resident] = deque()
         self._through: list[str] = []
-        self._deaths = 0  # as the last beat told
-        self._spent_s = 0.0  # of what suspects share, since the last death
+        self._deaths: int = 0  # as the last beat told
+        self._spent_s: float = 0.0  # of what suspects share, since the last death
         self._some = asyncio.Event()
 
     def __len__(self) -> int:
