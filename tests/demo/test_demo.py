@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -126,7 +127,8 @@ def test_interrupted_it_ends_its_worker_and_the_next_one_carries_the_run_on(demo
         assert all(map(gone, demo.workers()))
     code, out, err = demo.run("--path", "tree", "--kills", "0")
     assert (code, err) == (0, "")
-    assert "carried on as well: audit-1, audit-2\n" in out
+    # The second demo's worker carried the first one's run on, and may have come to its end.
+    assert re.search(r"carried on as well: (audit-1, )?audit-2\n", out)
     _is_for_people(demo, out)
 
 
