@@ -57,7 +57,10 @@ def become(order: dict[str, Any]) -> None:
 def reap(*_: object) -> None:
     """Write down how those ended that have."""
     while running:
-        pid, status = os.waitpid(-1, os.WNOHANG)
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:  # one that ended meanwhile interrupted this, and was the last
+            return
         if pid == 0:
             return
         running.pop(pid).write_text(f"{os.waitstatus_to_exitcode(status)}\n")

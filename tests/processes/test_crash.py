@@ -125,6 +125,7 @@ async def test_repeated_kills_park_nobody(site: Site) -> None:
         if step == 0 and len(site.did("r#0")) == 3:
             site.open("go0")  # it has come through its try alone, and now it gets on
             await until(lambda: site.did("r#1"), "it gets on")
+            await until(lambda: site.one("select deaths from continuum.runs") == 0, "it is forgiven")
         await working.die()
         working, next_one = next_one, site.worker()
     await until(lambda: len(site.did("r#1")) == 4 or site.one("select state from continuum.runs") == "parked")
