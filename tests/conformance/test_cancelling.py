@@ -12,7 +12,6 @@ from continuum import (
     RunCancelled,
     RunNotActive,
     RunNotFound,
-    activity,
     await_children,
     child,
     start_child,
@@ -20,31 +19,8 @@ from continuum import (
     workflow,
 )
 from tests.conformance.cluster import Cluster, Gate, failing
+from tests.conformance.flows import add, counts, parent_of_waiter, waiter
 from tests.until import soon, until
-
-
-@activity
-async def add(a: int, b: int) -> int:
-    return a + b
-
-
-@workflow
-async def waiter(name: str) -> str:
-    """Wait for the signal "go"."""
-    return f"{name} {await wait_signal('go', str)}"
-
-
-@workflow
-async def parent_of_waiter(name: str) -> str:
-    return f"parent of {await child(waiter, name, id='kid')}"
-
-
-@workflow
-async def counts(n: int) -> int:
-    total = 0
-    for number in range(n):
-        total = await add(total, number)
-    return total
 
 
 def _any(found: list[Any]) -> Callable[[], Awaitable[bool]]:

@@ -9,7 +9,6 @@ from continuum import (
     ChildFailed,
     ChildRef,
     DuplicateChildId,
-    activity,
     await_children,
     child,
     continue_as_new,
@@ -18,35 +17,7 @@ from continuum import (
     workflow,
 )
 from tests.conformance.cluster import FORGETFUL, Cluster
-
-
-@activity
-async def add(a: int, b: int) -> int:
-    return a + b
-
-
-@workflow
-async def double(n: int) -> int:
-    return await add(n, n)
-
-
-@workflow
-async def waiter(name: str) -> str:
-    """Wait for the signal "go"."""
-    return f"{name} {await wait_signal('go', str)}"
-
-
-@workflow
-async def fails(text: str) -> None:
-    try:
-        {}["missing"]
-    except KeyError as error:
-        raise ValueError(text) from error
-
-
-@workflow
-async def idle() -> None:
-    await wait_signal("never")
+from tests.conformance.flows import add, double, fails, idle, waiter
 
 
 async def test_a_replay_gives_the_same_ids_and_results(cluster: Cluster) -> None:

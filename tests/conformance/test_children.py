@@ -9,7 +9,6 @@ from continuum import (
     ChildDepthExceeded,
     ChildFailed,
     ChildTimedOut,
-    activity,
     await_child,
     await_children,
     child,
@@ -21,36 +20,8 @@ from continuum import (
 )
 from continuum._engine.hooks import EVENTS
 from tests.conformance.cluster import FORGETFUL, Cluster, Told, failing
+from tests.conformance.flows import add, double, fails, idle, waiter
 from tests.until import until
-
-
-@activity
-async def add(a: int, b: int) -> int:
-    return a + b
-
-
-@workflow
-async def double(n: int) -> int:
-    return await add(n, n)
-
-
-@workflow
-async def waiter(name: str) -> str:
-    """Wait for the signal "go"."""
-    return f"{name} {await wait_signal('go', str)}"
-
-
-@workflow
-async def fails(text: str) -> None:
-    try:
-        {}["missing"]
-    except KeyError as error:
-        raise ValueError(text) from error
-
-
-@workflow
-async def idle() -> None:
-    await wait_signal("never")
 
 
 async def test_a_childs_result_comes_back(cluster: Cluster) -> None:

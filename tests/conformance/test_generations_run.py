@@ -11,13 +11,9 @@ import pytest
 from continuum import RunCancelled, activity, child, continue_as_new, start_child, wait_signal, workflow
 from continuum._engine.hooks import EngineHooks
 from tests.conformance.cluster import FORGETFUL, Cluster, Gate, Raising
+from tests.conformance.flows import add
 from tests.journal.proxy import Proxy, proxied
 from tests.until import until
-
-
-@activity
-async def add(a: int, b: int) -> int:
-    return a + b
 
 
 @workflow

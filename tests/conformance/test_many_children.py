@@ -14,7 +14,6 @@ from continuum import (
     Completed,
     Failed,
     RunNotActive,
-    activity,
     as_completed,
     await_children,
     child,
@@ -24,36 +23,8 @@ from continuum import (
     workflow,
 )
 from tests.conformance.cluster import FORGETFUL, Cluster, Gate
+from tests.conformance.flows import add, double, fails, idle, waiter
 from tests.until import soon
-
-
-@activity
-async def add(a: int, b: int) -> int:
-    return a + b
-
-
-@workflow
-async def double(n: int) -> int:
-    return await add(n, n)
-
-
-@workflow
-async def waiter(name: str) -> str:
-    """Wait for the signal "go"."""
-    return f"{name} {await wait_signal('go', str)}"
-
-
-@workflow
-async def fails(text: str) -> None:
-    try:
-        {}["missing"]
-    except KeyError as error:
-        raise ValueError(text) from error
-
-
-@workflow
-async def idle() -> None:
-    await wait_signal("never")
 
 
 async def test_a_fan_out_keeps_the_order_of_its_refs(cluster: Cluster) -> None:

@@ -16,41 +16,15 @@ from continuum import (
     RunHandle,
     activity,
     await_children,
-    child,
     start_child,
-    wait_signal,
     workflow,
 )
 from continuum._engine.hooks import POINTS, EngineHooks
 from tests.conformance.cluster import FORGETFUL, Cluster, Gate, Raising, dark
+from tests.conformance.flows import add, counts, parent_of_waiter, waiter
 from tests.journal.harness import blocked
 from tests.journal.proxy import Proxy, proxied
 from tests.until import soon, until
-
-
-@activity
-async def add(a: int, b: int) -> int:
-    return a + b
-
-
-@workflow
-async def waiter(name: str) -> str:
-    """Wait for the signal "go"."""
-    return f"{name} {await wait_signal('go', str)}"
-
-
-@workflow
-async def parent_of_waiter(name: str) -> str:
-    return f"parent of {await child(waiter, name, id='kid')}"
-
-
-@workflow
-async def counts(n: int) -> int:
-    total = 0
-    for number in range(n):
-        total = await add(total, number)
-    return total
-
 
 # --- code
 

@@ -22,31 +22,14 @@ from continuum import (
 )
 from continuum._engine.hooks import EngineHooks
 from tests.conformance.cluster import FORGETFUL, Cluster, Gate, Raising, dark, failing
+from tests.conformance.flows import add, counts, waiter
 from tests.journal.proxy import proxied
 from tests.until import until
-
-
-@activity
-async def add(a: int, b: int) -> int:
-    return a + b
-
-
-@workflow
-async def counts(n: int) -> int:
-    total = 0
-    for number in range(n):
-        total = await add(total, number)
-    return total
 
 
 @workflow
 async def family(n: int) -> list[int]:
     return await await_children([start_child(counts, number, id=f"k{number}") for number in range(n)])
-
-
-@workflow
-async def waiter(name: str) -> str:
-    return f"{name} {await wait_signal('go', str)}"
 
 
 async def test_lost_answers_double_nothing(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
