@@ -125,9 +125,7 @@ class Aftermath:
         """Set a run aside with what is wrong; nothing else of it is written."""
         logger.error("run %r is parked: %s", run.run_id, failure)
         parked = TurnTaken(run)
-        claimed = run.claimed
-        status = Park(encode_failure(failure))
-        parked.commit = Commit(claimed.run_id, claimed.token, claimed.generation, run.seq, status=status)
+        parked.commit = run.standing(Park(encode_failure(failure)))
         parked.fault = failure
         run.committing = True
         self._turns.submit(parked)

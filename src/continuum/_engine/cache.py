@@ -15,7 +15,7 @@ from continuum._engine.clock import Clock
 from continuum._engine.resident import Resident, TurnTaken
 from continuum._engine.residents import Residents
 from continuum._engine.turns import Turns
-from continuum._journal.commit import Commit, Passivate
+from continuum._journal.commit import Passivate
 
 MOST_AT_ONCE = 1_000
 SHORT_S = 0.1  # how long a run must have waited to leave when memory is short
@@ -95,11 +95,9 @@ class Cache:
         )
 
     def _passivate(self, run: Resident, wakeup_us: int | None) -> None:
-        claimed = run.claimed
         assert run.machine is not None
         left = TurnTaken(run)
-        status = Passivate(wakeup_us, run.machine.waiting_for())
-        left.commit = Commit(claimed.run_id, claimed.token, claimed.generation, run.seq, status=status)
+        left.commit = run.standing(Passivate(wakeup_us, run.machine.waiting_for()))
         run.committing = True
         self._turns.submit(left)
 

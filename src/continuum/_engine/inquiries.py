@@ -76,7 +76,7 @@ class Inquiries:
                 try:
                     self._turns.arrive(run, self._outcome(key, ends[run_id]))
                 except Exception as error:  # noqa: BLE001 - whatever the row holds, it is one run's trouble
-                    run.problem = Failure("Undecodable", f"the end of child {run_id!r}: {error!r}")
+                    run.cannot_read(f"the end of child {run_id!r}", error)
                     self._turns.schedule(run)
 
     async def _is_another(self, child: NewRun) -> bool:

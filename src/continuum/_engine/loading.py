@@ -98,7 +98,7 @@ class Loader:
                     try:
                         self._fill(run, found)
                     except Exception as error:  # noqa: BLE001 - whatever its rows hold, it is one run's trouble
-                        run.problem = Failure("Undecodable", f"its journal or its inbox: {error!r}")
+                        run.cannot_read("its journal or its inbox", error)
                 return
 
     def begin(self, run: Resident) -> None:
@@ -124,10 +124,7 @@ class Loader:
             run.problem = Failure("Undecodable", loaded.problem)
             return
         run.attempts = {entry.key: _attempt(entry) for entry in loaded.entries if entry.type == "activity_started"}
-        try:
-            self._mailroom.deliver(run, loaded.mail)
-        except DecodeError as error:
-            run.problem = Failure("Undecodable", f"a message in its inbox: {error}")
+        self._mailroom.deliver(run, loaded.mail)
 
     async def _reclaim(self, leases: Sequence[Lease]) -> list[Claimed]:
         retrying = Retrying("taking leases anew")

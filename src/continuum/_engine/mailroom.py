@@ -18,7 +18,6 @@ from continuum._engine.residents import Residents
 from continuum._engine.turns import Turns
 from continuum._journal.commit import Mail
 from continuum._journal.protocol import Journal
-from continuum.errors import DecodeError, Failure
 
 logger = logging.getLogger("continuum.engine")
 MOST_AT_ONCE = 500  # inboxes read in one statement
@@ -106,8 +105,7 @@ class Mailroom:
             try:
                 self.deliver(run, found.get(run.run_id, ()))
             except Exception as error:  # noqa: BLE001 - whatever the row holds, it is one run's trouble
-                reason = str(error) if isinstance(error, DecodeError) else repr(error)
-                run.problem = Failure("Undecodable", f"a message in its inbox: {reason}")
+                run.cannot_read("a message in its inbox", error)
                 self._turns.schedule(run)
             run.known_mail.difference_update(run.consumed)
             run.consumed.clear()

@@ -14,8 +14,8 @@ from continuum._core.effects import Effects, Message
 from continuum._core.entries import Entry
 from continuum._core.events import Event
 from continuum._core.machine import Machine
-from continuum._journal.commit import Claimed, Commit, Lease
-from continuum.errors import Failure
+from continuum._journal.commit import Claimed, Commit, Lease, Status
+from continuum.errors import DecodeError, Failure
 
 if TYPE_CHECKING:
     import asyncio
@@ -139,6 +139,16 @@ class Resident:
     def at_rest(self) -> bool:
         """Whether nothing is to be done for it before something happens."""
         return not (self.loading or self.committing or self.queued or self.arrivals)
+
+    def standing(self, status: Status) -> Commit:
+        """Return the commit that changes how the run stands, and writes nothing else."""
+        claimed = self.claimed
+        return Commit(claimed.run_id, claimed.token, claimed.generation, self.seq, status=status)
+
+    def cannot_read(self, what: str, error: Exception) -> None:
+        """Note rows that no release has written: they are this run's trouble and nobody else's."""
+        reason = str(error) if isinstance(error, DecodeError) else repr(error)
+        self.problem = Failure("Undecodable", f"{what}: {reason}")
 
     def rested(self) -> None:
         """Tell who waits that it came to rest, or is gone."""
