@@ -38,7 +38,7 @@ from continuum.workflow import Workflow
 
 if TYPE_CHECKING:
     from continuum._journal.hooks import Hooks
-    from continuum._journal.journal import PostgresJournal
+    from continuum._journal.protocol import Journal
 
 __all__ = ["Client", "connect"]
 
@@ -87,7 +87,7 @@ async def _connected(database: Database) -> AsyncGenerator[Client, None]:
     async with database.reached() as url:
         journal = PostgresJournal(url, schema=database.schema, listen_url=database.listen_url)
         async with journal.open(migrating=database.migrate):
-            client = Client(journal, database.listen_url)
+            client = Client(journal)
             try:
                 yield client
             finally:
@@ -100,9 +100,8 @@ class Client:
     It may be used by any number of tasks of the event loop that it was made in.
     """
 
-    def __init__(self, journal: PostgresJournal, listen_url: str | None = None) -> None:
+    def __init__(self, journal: Journal) -> None:
         self._opened = journal
-        self._listen_url = listen_url
         self._loop = asyncio.get_running_loop()
         self._closed = False
 
@@ -246,21 +245,14 @@ class Client:
         found = await self._journal().definitions()
         return [announced(definition, workers) for definition, workers in found.items()]
 
-    def open_journal(self, *, hooks: Hooks | None = None) -> AbstractAsyncContextManager[PostgresJournal]:
+    def open_journal(self, *, hooks: Hooks | None = None) -> AbstractAsyncContextManager[Journal]:
         """Open another journal in the same place, for a worker: it has connections and a lease of its own.
 
         Its services run for the block; the schema is checked and not migrated.
         """
-        from continuum._journal.hooks import INERT
-        from continuum._journal.journal import PostgresJournal
+        return self._journal().another(hooks)
 
-        here = self._journal()
-        opened = PostgresJournal(
-            here.url, schema=here.schema, listen_url=self._listen_url, hooks=INERT if hooks is None else hooks
-        )
-        return opened.open(migrating=False)
-
-    def _journal(self) -> PostgresJournal:
+    def _journal(self) -> Journal:
         """Return the journal, or refuse where a client cannot work."""
         if running_workflow() is not None:
             raise WorkflowMisuse(REFUSED_IN_WORKFLOWS)

@@ -25,7 +25,7 @@ from continuum.policies import Duration, duration
 from continuum.workflow import Workflow
 
 if TYPE_CHECKING:
-    from continuum._journal.journal import PostgresJournal
+    from continuum._journal.protocol import Journal
 
 __all__ = ["RunHandle"]
 
@@ -45,7 +45,7 @@ class RunHandle(Generic[R]):
     def __init__(
         self,
         id: str,  # noqa: A002 - the field's name
-        journal: Callable[[], PostgresJournal],
+        journal: Callable[[], Journal],
         flow: Workflow[Any, R] | None = None,
     ) -> None:
         self.id = check_text("run id", id, MAX_RUN_ID_BYTES)
@@ -142,7 +142,7 @@ class RunHandle(Generic[R]):
         error.__cause__ = remote(failure)
         raise error
 
-    async def _last_look(self, journal: PostgresJournal, limit_s: float) -> End:
+    async def _last_look(self, journal: Journal, limit_s: float) -> End:
         """Return how the run has ended after all, or raise ``TimeoutError`` with what it waits for."""
         told = f"run {self.id!r} has not ended within {limit_s:g} s"
         try:
@@ -157,7 +157,7 @@ class RunHandle(Generic[R]):
         waiting = f", waiting for {found.waiting_for}" if found.waiting_for else ""
         raise TimeoutError(f"{told}: it is {found.state}{doing}{waiting}")
 
-    async def _child_results(self, journal: PostgresJournal, page: Sequence[EventRow]) -> dict[str, bytes]:
+    async def _child_results(self, journal: Journal, page: Sequence[EventRow]) -> dict[str, bytes]:
         """Return results that are in the children's rows alone, by key."""
         keys = {f"{self.id}/{row.key}": row.key for row in page if row.payload is None}
         if not keys:
@@ -166,7 +166,7 @@ class RunHandle(Generic[R]):
         return {keys[row.run_id]: row.result for row in rows if row.result is not None}
 
 
-async def existing(journal: PostgresJournal, run_id: str) -> RunRow:
+async def existing(journal: Journal, run_id: str) -> RunRow:
     """Return a run's row. Raises ``RunNotFound``."""
     row = await journal.describe(run_id)
     if row is None:
@@ -175,7 +175,7 @@ async def existing(journal: PostgresJournal, run_id: str) -> RunRow:
 
 
 async def described_all(
-    journal: PostgresJournal, rows: Sequence[RunRow], flow: Workflow[Any, Any] | None = None
+    journal: Journal, rows: Sequence[RunRow], flow: Workflow[Any, Any] | None = None
 ) -> list[RunDescription]:
     """Return ``rows`` as callers see them; who works on what is asked only if it matters to one of them."""
     workers: dict[tuple[str, int], int] = {}

@@ -78,6 +78,7 @@ class PostgresJournal:
         hooks: Hooks = INERT,
     ) -> None:
         self.url = check_url(url)
+        self._listen_url = listen_url
         self.schema = check_schema(schema)
         self.worker_id: str | None = None
         self.on_hint: Hint = _nobody
@@ -129,6 +130,15 @@ class PostgresJournal:
                 running.cancel()
         if raised is not None:
             raise raised
+
+    @asynccontextmanager
+    async def another(self, hooks: Hooks | None = None) -> AsyncGenerator[PostgresJournal, None]:
+        """Open a journal in the same place; the schema is checked and not migrated."""
+        opened = PostgresJournal(
+            self.url, schema=self.schema, listen_url=self._listen_url, hooks=INERT if hooks is None else hooks
+        )
+        async with opened.open(migrating=False) as journal:
+            yield journal
 
     async def prepare(self, *, migrating: bool = True) -> None:
         """Bring the schema up to date, or only verify it. Raises ``SchemaMismatch``, ``DatabaseUnreachable``."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from asyncio import Future
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
 from continuum._core.effects import Message
@@ -29,7 +30,8 @@ from continuum._journal.commit import (
     Swept,
     TakenOver,
 )
-from continuum._journal.description import RunRow
+from continuum._journal.description import EventRow, RunRow
+from continuum._journal.hooks import Hooks
 
 # Told of what happened elsewhere: "wake" run ids with mail, "ended" run ids (or "id/": all below), "ready"
 # definitions ("name:version") with due runs, "fenced" worker ids that lost leases, "tasks" queues, and "gap":
@@ -38,11 +40,52 @@ T = TypeVar("T")
 Hint = Callable[[str, Collection[str]], None]
 
 
+class Views(Protocol):
+    """Reading for people, clients and tools: it locks nothing and goes on from the last row by key."""
+
+    async def describe_all(self, run_ids: Sequence[str]) -> list[RunRow]:
+        """Return those of the runs that exist, in the order given."""
+        ...
+
+    async def history(
+        self, run_id: str, generation: int | None = None, *, after: tuple[int, int] = (0, -1), limit: int = 1_000
+    ) -> list[EventRow]:
+        """Return entries of one generation, or of all, behind the place ``after`` (generation, seq)."""
+        ...
+
+    async def roots(
+        self,
+        *,
+        workflow: str | None = None,
+        namespace: str | None = None,
+        state: str | None = None,
+        before: RunRow | None = None,
+        limit: int = 100,
+    ) -> list[RunRow]:
+        """Return root runs, newest first, older than ``before``."""
+        ...
+
+    async def below(
+        self, run_id: str, *, levels: int | None = None, after: str = "", limit: int = 1_000
+    ) -> list[RunRow]:
+        """Return runs below one in the order of ids, ``levels`` deep (1: its children), behind id ``after``."""
+        ...
+
+
 class Journal(Protocol):
     """Where runs are kept. ``worker_id`` is None for a client, which claims nothing."""
 
     worker_id: str | None
     on_hint: Hint
+
+    @property
+    def views(self) -> Views:
+        """What people see."""
+        ...
+
+    def another(self, hooks: Hooks | None = None) -> AbstractAsyncContextManager[Journal]:
+        """Open another journal in the same place, for a worker; its services run for the block."""
+        ...
 
     @property
     def hears(self) -> bool:
