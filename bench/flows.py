@@ -6,6 +6,7 @@ as large as the payload of the other figures.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 
@@ -53,6 +54,13 @@ async def many_steps(steps: int) -> int:
 async def nothing(number: int) -> int:
     """End at once."""
     return number
+
+
+@workflow
+async def nap(seconds: float) -> float:
+    """Wait for a timer."""
+    await asyncio.sleep(seconds)
+    return seconds
 
 
 @workflow

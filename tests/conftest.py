@@ -3,7 +3,7 @@
 import pytest
 
 pytest.register_assert_rewrite("tests.core.harness")
-pytest_plugins = ["tests.databases"]
+pytest_plugins = ["tests.databases", "continuum.testing.pytest_plugin"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

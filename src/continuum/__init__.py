@@ -48,7 +48,10 @@ from continuum.errors import (
     RunNotFound,
     SchemaMismatch,
     SideEffectFailed,
+    UnknownMessage,
     UnknownWorkflow,
+    UpdateFailed,
+    UpdateRefused,
     WorkflowMisuse,
 )
 from continuum.policies import ActivityOptions, ChildOptions, Retry
@@ -56,8 +59,10 @@ from continuum.primitives import (
     continue_as_new,
     log,
     now,
+    on_update,
     patched,
     random,
+    set_state,
     side_effect,
     uuid4,
     wait_condition,
@@ -65,6 +70,7 @@ from continuum.primitives import (
 from continuum.runs import RunHandle
 from continuum.signals import wait_signal
 from continuum.sync import SyncClient, SyncRunHandle, connect_sync
+from continuum.updates import Update
 from continuum.worker import Worker
 from continuum.workflow import Workflow, deterministic, workflow
 
@@ -112,7 +118,11 @@ __all__ = [
     "SideEffectFailed",
     "SyncClient",
     "SyncRunHandle",
+    "UnknownMessage",
     "UnknownWorkflow",
+    "Update",
+    "UpdateFailed",
+    "UpdateRefused",
     "Worker",
     "Workflow",
     "WorkflowMisuse",
@@ -127,8 +137,10 @@ __all__ = [
     "deterministic",
     "log",
     "now",
+    "on_update",
     "patched",
     "random",
+    "set_state",
     "side_effect",
     "start_child",
     "uuid4",

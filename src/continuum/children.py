@@ -90,12 +90,19 @@ class ChildRef(Generic[R]):
     so that the next generation can await it. Cancelling ``await ref`` leaves the child alone.
     """
 
-    __slots__ = ("_result", "id", "workflow")
+    __slots__ = ("_flow", "_result", "id", "workflow")
 
-    def __init__(self, id: str, workflow: str = "", result: Codec[R] | None = None) -> None:  # noqa: A002 - the field's name
+    def __init__(
+        self,
+        id: str,  # noqa: A002 - the field's name
+        workflow: str = "",
+        result: Codec[R] | None = None,
+        flow: Workflow[Any, R] | None = None,
+    ) -> None:
         self.id = id
         self.workflow = workflow
         self._result: Codec[R] = result if result is not None else ANY
+        self._flow = flow
 
     def __await__(self) -> Generator[Any, None, R]:
         return self._value().__await__()
@@ -110,13 +117,18 @@ class ChildRef(Generic[R]):
             return Cancelled(error.reason)
 
     def signal(self, name: str, payload: Any = None) -> None:
-        """Send the child a signal, in the commit of this turn. Raises ``EncodeError``."""
+        """Send the child a signal, in the commit of this turn.
+
+        A ref from ``start_child`` knows what its workflow declares; one that came by an input sends plain JSON.
+        Raises ``EncodeError`` and ``UnknownMessage``.
+        """
         loop = current("ChildRef.signal")
         scope = loop.scope()
         loop.machine.children.find(self.id)
         check_text("signal's name", name, MAX_NAME_BYTES)
-        decision = SendSignal(scope.key(f"signal_{name}"), self.id, name, ANY.encode(payload))
-        loop.machine.decisions.decide(decision, scope.path, ANY)
+        codec = ANY if self._flow is None else self._flow.signal_codec(name)
+        decision = SendSignal(scope.key(f"signal_{name}"), self.id, name, codec.encode(payload))
+        loop.machine.decisions.decide(decision, scope.path, codec)
 
     def cancel(self, reason: str = "cancelled by its parent") -> None:
         """Cancel the child and everything below it, with this turn's commit. One that has ended is left alone."""
@@ -230,7 +242,7 @@ def start_child(flow: Any, value: Any = None, /, *, id: str | None = None, **opt
     given = checked.input.encode(value)
     made = _child_options("start_child()", options)
     started = family.start(key, scope.path, checked, given, made)
-    return ChildRef(started.run_id, checked.name, checked.result)
+    return ChildRef(started.run_id, checked.name, checked.result, checked)
 
 
 @overload

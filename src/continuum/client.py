@@ -8,35 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-import os
-import time
-import uuid
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never, TypeVar, cast, overload
 
+from continuum._asked import Asked, checked_priority, definition_of, expect_flow, new_run_id
+from continuum._caller import within_async
 from continuum._core.codec import ANY, Codec
 from continuum._core.keys import check_root_id, check_text
 from continuum._core.loop import running_workflow
 from continuum._database import Database
 from continuum._journal.commit import NewRoot
-from continuum._journal.description import RunRow
 from continuum.children import MAX_NAME_BYTES
 from continuum.descriptions import AnnouncedDefinition, RunDescription, announced, place
 from continuum.errors import (
     DatabaseUnreachable,
-    DefinitionError,
     InvalidSetting,
-    RunAlreadyExists,
     UnknownWorkflow,
     WorkflowMisuse,
 )
-from continuum.policies import expect, refuse_unknown
+from continuum.policies import Duration, expect, refuse_unknown
 from continuum.runs import RunHandle, described_all, existing
+from continuum.updates import Update
 from continuum.workflow import Workflow
 
 if TYPE_CHECKING:
+    from continuum._journal.cascade import Steps
     from continuum._journal.hooks import Hooks
     from continuum._journal.protocol import Journal
 
@@ -44,9 +42,9 @@ __all__ = ["Client", "connect"]
 
 I = TypeVar("I")  # noqa: E741 - input, as R is result
 R = TypeVar("R")
+T = TypeVar("T")
 OPTIONS = ("url", "schema", "migrate", "home", "listen_url")
 STATES = ("pending", "running", "suspended", "completed", "failed", "cancelled", "parked")
-MOST_PRIORITY = 1000
 PAGE = 1_000
 REFUSED_IN_WORKFLOWS = (
     "a workflow must not use a client: child() and start_child() start runs, and an activity may use a client"
@@ -114,6 +112,7 @@ class Client:
         id: str | None = None,
         namespace: str | None = None,
         priority: int = 0,
+        connection: object | None = None,
     ) -> RunHandle[R]: ...
     @overload
     async def start(
@@ -124,6 +123,7 @@ class Client:
         id: str | None = None,
         namespace: str | None = None,
         priority: int = 0,
+        connection: object | None = None,
     ) -> RunHandle[R]: ...
     @overload
     async def start(
@@ -134,6 +134,7 @@ class Client:
         id: str | None = None,
         namespace: str | None = None,
         priority: int = 0,
+        connection: object | None = None,
     ) -> RunHandle[Any]: ...
     async def start(
         self,
@@ -143,6 +144,7 @@ class Client:
         id: str | None = None,  # noqa: A002 - the word of the interface
         namespace: str | None = None,
         priority: int = 0,
+        connection: object | None = None,
         **unknown: Any,
     ) -> RunHandle[Any]:
         """Start a run of a workflow, given as its definition or by name; the run is durable on return.
@@ -152,27 +154,64 @@ class Client:
         has announced is taken, and ``input`` is plain JSON that is not checked before the run begins. Runs of
         higher ``priority`` (0 to 1000) are taken up first. ``namespace`` is a label to list runs by.
 
+        With a ``connection`` of the caller's (psycopg's ``AsyncConnection``, SQLAlchemy's ``AsyncConnection`` or
+        ``AsyncSession``) the start is part of the transaction there: durable when that commits, undone when
+        that is rolled back. A savepoint keeps the transaction usable whatever is raised here.
+
         Raises ``EncodeError`` for an input that does not fit, ``InvalidId``, ``RunAlreadyExists``,
-        ``UnknownWorkflow``.
+        ``UnknownWorkflow``, ``DatabaseBusy`` if an open transaction is starting a run of this id, and
+        ``InvalidSetting`` for a connection that cannot be used.
         """
-        refuse_unknown("start()", unknown, ("id", "namespace", "priority"))
-        journal = self._journal()
-        known, name, version = _definition(flow)
+        asked = await self._ask(flow, input, id=id, namespace=namespace, priority=priority, **unknown)
+        if connection is not None:
+            outside = await self._journal().outside()
+            return asked.handle(self._journal, await within_async(connection, outside.start(asked.root)))
+        return asked.handle(self._journal, await self._start(asked.root))
+
+    async def _ask(
+        self,
+        flow: Any,
+        input: Any = None,  # noqa: A002 - the word of the interface
+        *,
+        id: str | None = None,  # noqa: A002 - the word of the interface
+        namespace: str | None = None,
+        priority: int = 0,
+        **unknown: Any,
+    ) -> Asked:
+        """Return what a start asks for, checked."""
+        refuse_unknown("start()", unknown, ("id", "namespace", "priority", "connection"))
+        self._journal()
+        known, name, version = definition_of(flow)
         codec: Codec[Any] = ANY if known is None else known.input
         given = codec.encode(input)
         run_id = new_run_id() if id is None else check_root_id(id)
         label = "default" if namespace is None else check_text("namespace", namespace, MAX_NAME_BYTES)
         if version is None:
             version = await self._newest(name)
-        root = NewRoot(run_id, name, version, given, label, priority=_checked_priority(priority))
+        root = NewRoot(run_id, name, version, given, label, priority=checked_priority(priority))
+        return Asked(root, known, codec)
+
+    async def _start(self, root: NewRoot) -> tuple[str, bytes] | None:
+        """Start a run, or return workflow and input of the one that is there."""
+        journal = self._journal()
         try:
-            started = await journal.start([root])
+            if await journal.start([root]):
+                return None
         except DatabaseUnreachable as error:
-            error.add_note(f"run {run_id!r} may have been started; starting it again under this id is safe")
+            error.add_note(f"run {root.run_id!r} may have been started; starting it again under this id is safe")
             raise
-        if not started:
-            _refuse_another(await existing(journal, run_id), root, codec)
-        return RunHandle(run_id, self._journal, known)
+        row = await existing(journal, root.run_id)
+        return row.workflow, row.input
+
+    async def _starting(
+        self,
+        flow: Any,
+        input: Any = None,  # noqa: A002 - the word of the interface
+        **options: Any,
+    ) -> tuple[Asked, Steps[tuple[str, bytes] | None]]:
+        """Return what a start in a caller's transaction asks for, and its steps."""
+        asked = await self._ask(flow, input, **options)
+        return asked, (await self._journal().outside()).start(asked.root)
 
     @overload
     def get_run(self, run_id: str) -> RunHandle[Any]: ...
@@ -183,7 +222,7 @@ class Client:
 
         With ``flow`` its result is decoded as that workflow's. Raises ``InvalidId`` for what cannot be an id.
         """
-        return RunHandle(run_id, self._journal, None if flow is None else _expect_flow("get_run", flow))
+        return RunHandle(run_id, self._journal, None if flow is None else expect_flow("get_run", flow))
 
     async def list_runs(
         self,
@@ -232,13 +271,47 @@ class Client:
             left = left - len(page) if len(page) == PAGE else 0
         return await described_all(journal, rows)
 
-    async def signal(self, run_id: str, name: str, payload: Any = None) -> None:
-        """Send a run a signal; see ``RunHandle.signal``."""
-        await self.get_run(run_id).signal(name, payload)
+    async def signal(
+        self,
+        run_id: str,
+        name: str,
+        payload: Any = None,
+        *,
+        delivery_id: str | None = None,
+        connection: object | None = None,
+    ) -> None:
+        """Send a run a signal; see ``RunHandle.signal``. ``get_run(run_id, flow)`` checks the payload, too."""
+        await self.get_run(run_id).signal(name, payload, delivery_id=delivery_id, connection=connection)
 
-    async def cancel(self, run_id: str, reason: str = "cancelled by request") -> None:
+    @overload
+    async def update(
+        self,
+        run_id: str,
+        update: Update[I, T],
+        value: I,
+        *,
+        id: str | None = None,
+        timeout: Duration | None = None,
+    ) -> T: ...
+    @overload
+    async def update(
+        self,
+        run_id: str,
+        update: str,
+        value: Any = None,
+        *,
+        id: str | None = None,
+        timeout: Duration | None = None,
+    ) -> Any: ...
+    async def update(self, run_id: str, update: Any, value: Any = None, **options: Any) -> Any:
+        """Ask a run for an update and return its answer; see ``RunHandle.update``."""
+        return await self.get_run(run_id).update(update, value, **options)
+
+    async def cancel(
+        self, run_id: str, reason: str = "cancelled by request", *, connection: object | None = None
+    ) -> None:
         """Cancel a run and every run below it; see ``RunHandle.cancel``."""
-        await self.get_run(run_id).cancel(reason)
+        await self.get_run(run_id).cancel(reason, connection=connection)
 
     async def definitions(self) -> list[AnnouncedDefinition]:
         """Return every definition that a worker has announced, by kind, name and version."""
@@ -274,45 +347,6 @@ class Client:
         near = difflib.get_close_matches(name, known, n=1)
         shown = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
         raise UnknownWorkflow(name, f"did you mean {near[0]!r}?" if near else f"there are: {shown or 'none'}")
-
-
-def new_run_id() -> str:
-    """Return a new UUIDv7: made of the time and of chance, so that ids made later sort behind."""
-    stamp = (time.time_ns() // 1_000_000) << 80
-    number = stamp | int.from_bytes(os.urandom(10))
-    number = number & ~(0xF << 76) | (7 << 76)
-    return str(uuid.UUID(int=number & ~(0b11 << 62) | (0b10 << 62)))
-
-
-def _definition(flow: Any) -> tuple[Workflow[Any, Any] | None, str, int | None]:
-    if isinstance(flow, str):
-        return None, flow, None
-    known = _expect_flow("start", flow)
-    return known, known.name, known.version
-
-
-def _expect_flow(function: str, flow: Any) -> Workflow[Any, Any]:
-    if isinstance(flow, Workflow):
-        return cast("Workflow[Any, Any]", flow)
-    raise DefinitionError(f"{function}() takes a workflow's definition: got {flow!r}; decorate it with @workflow")
-
-
-def _refuse_another(row: RunRow, root: NewRoot, codec: Codec[Any]) -> None:
-    """Raise ``RunAlreadyExists`` unless the run that has the id is the one that was asked for."""
-    if row.workflow != root.workflow:
-        difference = f"of workflow {row.workflow!r} and not {root.workflow!r}"
-    elif not codec.means_the_same(row.input, root.input):
-        difference = f"of workflow {row.workflow!r} with another input"
-    else:
-        return
-    raise RunAlreadyExists(row.run_id, row.workflow, difference)
-
-
-def _checked_priority(priority: object) -> int:
-    expect("priority", priority, int, "a whole number")
-    if not 0 <= cast("int", priority) <= MOST_PRIORITY:
-        raise InvalidSetting(f"priority is a whole number from 0 to {MOST_PRIORITY}: got {priority}")
-    return cast("int", priority)
 
 
 def _checked_limit(limit: object) -> int:

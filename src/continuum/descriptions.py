@@ -33,7 +33,8 @@ class RunDescription:
     first generation. ``error`` says why it failed, was cancelled or is parked; ``str(error)`` is "Type: message".
     ``waiting_for`` is text for people; a run that is being worked on has none. ``depth`` counts the runs above it,
     ``generation`` counts from 1. Times are aware, in the database's clock. ``worker_id`` is who holds the run.
-    ``input`` and ``result`` have the types of the workflow where the handle knows it, else they are plain JSON.
+    ``published`` is what the workflow last gave to ``set_state``. ``input``, ``result`` and ``published`` have the
+    types of the workflow where the handle knows it, else they are plain JSON.
     """
 
     id: str
@@ -101,7 +102,7 @@ def described(
         waiting_for=_waiting_for(row, error, workers),
         namespace=row.namespace,
         worker_id=row.worker_id,
-        published=_value(row.published),
+        published=_value(row.published, known.state if known else None),
     )
 
 

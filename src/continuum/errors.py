@@ -15,6 +15,7 @@
     ├── RunAlreadyExists(ValueError)    the caller: the id names a run of another workflow, or with another input
     ├── RunCancelled                    the caller: the run that was waited for was cancelled
     ├── UnknownWorkflow(LookupError)    the caller: a name that no worker has announced
+    ├── UnknownMessage(LookupError)     the caller: a signal or an update that the workflow does not declare
     ├── EncodeError(TypeError)          the caller: a value that does not fit its annotation or JSON
     ├── DecodeError(ValueError)         the caller: JSON that does not fit the annotation that reads it
     ├── NonDeterminismError             the author: the code no longer takes the decisions that were recorded
@@ -27,6 +28,8 @@
         ├── ChildFailed
         │   └── ChildTimedOut(TimeoutError)
         ├── ChildCancelled
+        ├── UpdateRefused               the caller: an update that the workflow did not accept
+        ├── UpdateFailed                the caller: an update that was begun, or not even, and did not succeed
         └── RunFailed                   the caller: the run that was waited for failed
 
 The rule: what a caller may want to know stands in attributes; nobody has to parse a message. Trouble of the
@@ -69,7 +72,10 @@ __all__ = [
     "RunNotFound",
     "SchemaMismatch",
     "SideEffectFailed",
+    "UnknownMessage",
     "UnknownWorkflow",
+    "UpdateFailed",
+    "UpdateRefused",
     "WorkflowMisuse",
 ]
 
@@ -201,6 +207,15 @@ class UnknownWorkflow(ContinuumError, LookupError):
         self.name = name
 
 
+class UnknownMessage(ContinuumError, LookupError):
+    """The workflow declares no signal, or no update, of this name; ``name`` is what was to be sent."""
+
+    def __init__(self, workflow: str, name: str, problem: str) -> None:
+        super().__init__(problem)
+        self.workflow = workflow
+        self.name = name
+
+
 class EncodeError(ContinuumError, TypeError):
     """A value does not fit its annotation, or JSON cannot hold it. ``field`` is the path inside the value."""
 
@@ -322,6 +337,24 @@ class ChildCancelled(RemoteError):
         self.child_run_id = child_run_id
         self.workflow = workflow
         self.reason = reason
+
+
+class UpdateRefused(RemoteError):
+    """The workflow did not accept an update: its validator raised, or the input does not fit. Nothing was done."""
+
+    def __init__(self, run_id: str, update: str, failure: Failure) -> None:
+        super().__init__(failure, f"run {run_id!r} refused update {update!r}: {failure}")
+        self.run_id = run_id
+        self.update = update
+
+
+class UpdateFailed(RemoteError):
+    """The handler of an update raised, or the run ended or continued as new before it had answered."""
+
+    def __init__(self, run_id: str, update: str, failure: Failure) -> None:
+        super().__init__(failure, f"update {update!r} of run {run_id!r} failed: {failure}")
+        self.run_id = run_id
+        self.update = update
 
 
 class RunFailed(RemoteError):

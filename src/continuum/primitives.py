@@ -1,4 +1,4 @@
-"""What every workflow may call: time, chance, side effects, patches, conditions, continuing as new, a log.
+"""What every workflow may call: time, chance, side effects, patches, conditions, updates, a state, a log.
 
 They work only while a workflow's code runs, and raise ``WorkflowMisuse`` elsewhere.
 """
@@ -12,7 +12,8 @@ import inspect
 import logging
 import random as chance
 import uuid
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Coroutine, MutableMapping
+from contextvars import copy_context
 from typing import Any, NoReturn, TypeVar, cast
 
 from continuum._core.codec import ANY, Codec
@@ -23,21 +24,27 @@ from continuum._core.failure import capture, decode_failure, remote
 from continuum._core.faults import Unwind
 from continuum._core.keys import check_child_key
 from continuum._core.loop import WATCH, running_workflow
-from continuum.errors import DecodeError, EncodeError, SideEffectFailed
+from continuum._core.updates import Handler
+from continuum.errors import DecodeError, EncodeError, SideEffectFailed, WorkflowMisuse
 from continuum.policies import Duration, duration
+from continuum.updates import Update
 from continuum.workflow import current, entered
 
 __all__ = [
     "continue_as_new",
     "log",
     "now",
+    "on_update",
     "patched",
     "random",
+    "set_state",
     "side_effect",
     "uuid4",
     "wait_condition",
 ]
 
+I = TypeVar("I")  # noqa: E741 - input, as R is result
+R = TypeVar("R")
 T = TypeVar("T")
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -161,6 +168,49 @@ def continue_as_new(value: Any = None, /) -> NoReturn:
     ``BaseException``; tasks still pending are dropped. Raises ``EncodeError`` if ``value`` is no input.
     """
     current("continue_as_new").machine.continue_as_new(value)
+
+
+def set_state(value: Any, /) -> None:
+    """Let people see ``value`` as the run's state: ``describe().published``, with no worker running, and later.
+
+    It goes with the commit of this turn, the last one of a turn counts, and it stays until another is set, also
+    when the run has continued as new or ended. It leaves no entry. Its type is what the workflow declares as
+    ``state``, else plain JSON. Raises ``EncodeError`` for a value that does not fit.
+
+    >>> set_state(Progress(done=3, of=10))  # doctest: +SKIP
+    """
+    loop = current("set_state")
+    loop.scope()
+    loop.machine.decisions.publish(loop.machine.program.state.encode(value))
+
+
+def on_update(
+    update: Update[I, R],
+    handler: Callable[[I], Coroutine[Any, Any, R]],
+    /,
+    *,
+    validator: Callable[[I], object] | None = None,
+) -> None:
+    """Answer updates with ``handler`` from now on; those that came before are handled now, in their order.
+
+    Each one is handled in a task of its own, which may await whatever workflows do; what it returns is the answer,
+    what it raises fails the update and not the run. ``validator`` is a plain function that looks at the input
+    first and decides nothing: what it raises refuses the update. Raises ``WorkflowMisuse`` for an update that the
+    workflow does not declare.
+
+    >>> on_update(set_address, change_address, validator=known_street)  # doctest: +SKIP
+    """
+    loop = current("on_update")
+    loop.scope()
+    if not isinstance(update, Update):
+        raise TypeError(f"on_update() takes an Update first: got {update!r}")
+    if not inspect.iscoroutinefunction(handler):
+        raise TypeError(f"update {update.name!r} is handled by an `async def`: got {handler!r}")
+    machine = loop.machine
+    problem = machine.program.undeclared(update.name)
+    if problem is not None:
+        raise WorkflowMisuse(f"{problem}; declare it: @workflow(updates=[…])")
+    machine.updates.handle(Handler(update, handler, validator, copy_context()))
 
 
 async def wait_condition(predicate: Callable[[], object], *, timeout: Duration | None = None) -> None:

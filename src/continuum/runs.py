@@ -7,9 +7,11 @@ return.
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
+from continuum._caller import within_async
 from continuum._core.codec import ANY, Codec
 from continuum._core.effects import Message
 from continuum._core.entries import entry_of_event
@@ -18,18 +20,24 @@ from continuum._core.failure import remote
 from continuum._core.keys import MAX_RUN_ID_BYTES, check_text
 from continuum._journal.commit import End
 from continuum._journal.description import EventRow, RunRow
+from continuum._updating import AskedUpdate, declared
 from continuum.children import MAX_NAME_BYTES, MAX_REASON_BYTES
 from continuum.descriptions import Event, RunDescription, described, event, failure_of, is_due
 from continuum.errors import DatabaseUnreachable, RunCancelled, RunFailed, RunNotActive, RunNotFound
 from continuum.policies import Duration, duration
+from continuum.updates import Update
 from continuum.workflow import Workflow
 
 if TYPE_CHECKING:
+    from continuum._journal.cascade import Steps
     from continuum._journal.protocol import Journal
 
 __all__ = ["RunHandle"]
 
+I = TypeVar("I")  # noqa: E741 - input, as R is result
 R = TypeVar("R")
+T = TypeVar("T")
+MAX_DELIVERY_BYTES = 500
 LAST_LOOK_S = 5.0  # when a wait is over, for saying how the run stands
 
 
@@ -93,26 +101,86 @@ class RunHandle(Generic[R]):
             await existing(journal, self.id)
         return events
 
-    async def signal(self, name: str, payload: Any = None) -> None:
+    async def signal(
+        self,
+        name: str,
+        payload: Any = None,
+        *,
+        delivery_id: str | None = None,
+        connection: object | None = None,
+    ) -> None:
         """Send the run a signal; it is durable on return, and read whenever the run asks for it.
 
-        Raises ``EncodeError`` for a payload that does not fit the type the workflow declares for it,
-        ``RunNotFound``, and ``RunNotActive`` for a run that has ended.
+        Of all signals with one ``delivery_id`` the run gets the first, in whichever generation: so sending may be
+        repeated until it succeeds. With a ``connection`` of the caller's it is part of the transaction there; see
+        ``Client.start``. Raises ``EncodeError`` for a payload that does not fit the type the workflow declares for
+        it, ``UnknownMessage`` for a name that it does not declare though it declares others, ``RunNotFound``,
+        ``RunNotActive`` for a run that has ended, and ``DatabaseBusy`` while an open transaction sends under the
+        same ``delivery_id``.
         """
-        check_text("signal's name", name, MAX_NAME_BYTES)
-        codec = self._flow.signals.get(name, ANY) if self._flow is not None else ANY
-        entry = entry_of_event(SignalReceived(0, name, codec.encode(payload)))
-        missed = await self._journal().send([Message(self.id, entry.type, entry.key, entry.payload)])
+        if connection is not None:
+            await within_async(connection, await self._sending(name, payload, delivery_id))
+            return
+        missed = await self._journal().send([self._message(name, payload, delivery_id)])
         if self.id in missed:
             raise _ended(self.id, missed[self.id])
 
-    async def cancel(self, reason: str = "cancelled by request") -> None:
+    @overload
+    async def update(
+        self, update: Update[I, T], value: I, *, id: str | None = None, timeout: Duration | None = None
+    ) -> T: ...
+    @overload
+    async def update(
+        self, update: str, value: Any = None, *, id: str | None = None, timeout: Duration | None = None
+    ) -> Any: ...
+    async def update(
+        self,
+        update: Any,
+        value: Any = None,
+        *,
+        id: str | None = None,  # noqa: A002 - the word of the interface
+        timeout: Duration | None = None,
+    ) -> Any:
+        """Ask the run for an update and return its answer; by name with plain JSON.
+
+        ``id`` names the update (else it gets a UUID): asked again under the same id it is the same update, done
+        once, and its answer is there as long as the run is kept. It waits in the run until somebody handles it.
+
+        Raises ``UpdateRefused`` (nothing was done), ``UpdateFailed``, ``EncodeError`` for a value that does not
+        fit, ``UnknownMessage`` for a name that the workflow does not declare, ``RunNotFound``, ``RunNotActive``;
+        ``TimeoutError`` when ``timeout`` (seconds or ``timedelta``) has passed: the update stays, its answer can
+        be asked for under the same ``id``.
+
+        >>> receipt = await run.update(set_address, address, timeout=10)  # doctest: +SKIP
+        """
+        known = declared(self._flow, update)
+        update_id = str(uuid.uuid4()) if id is None else check_text("update's id", id, MAX_DELIVERY_BYTES)
+        asked = AskedUpdate(self.id, update_id, known.name, known.input.encode(value), known.result)
+        journal = self._journal()
+        if timeout is None:
+            return await asked.answer(journal)
+        limit_s = duration("timeout", timeout).total_seconds()
+        bound = asyncio.timeout(limit_s)
+        try:
+            async with bound:
+                return await asked.answer(journal)
+        except TimeoutError as error:
+            if not bound.expired():
+                raise
+            told = f"update {known.name!r} of run {self.id!r} has no answer within {limit_s:g} s"
+            raise TimeoutError(f"{told}; ask again under id={update_id!r}") from error
+
+    async def cancel(self, reason: str = "cancelled by request", *, connection: object | None = None) -> None:
         """Cancel the run and every run below it, at once and together. A cancelled run is left as it is.
 
-        Raises ``RunNotFound``, ``RunNotActive`` if it has completed or failed, and ``DatabaseBusy`` while
-        somebody's transaction holds one of the runs.
+        With a ``connection`` of the caller's it is part of the transaction there, see ``Client.start``; until that
+        ends, these runs wait. Raises ``RunNotFound``, ``RunNotActive`` if it has completed or failed, and
+        ``DatabaseBusy`` while somebody's transaction holds one of the runs.
         """
         check_text("reason", reason, MAX_REASON_BYTES)
+        if connection is not None:
+            await within_async(connection, await self._cancelling(reason))
+            return
         done = await self._journal().cancel(self.id, reason)
         if done.runs == 0 and done.state != "cancelled":
             raise RunNotActive(self.id, done.state)
@@ -130,6 +198,24 @@ class RunHandle(Generic[R]):
 
     def __repr__(self) -> str:
         return f"<run {self.id}{f' ({self._flow.name})' if self._flow is not None else ''}>"
+
+    def _message(self, name: str, payload: Any, delivery_id: str | None) -> Message:
+        check_text("signal's name", name, MAX_NAME_BYTES)
+        if delivery_id is not None:
+            check_text("delivery id", delivery_id, MAX_DELIVERY_BYTES)
+        codec = self._flow.signal_codec(name) if self._flow is not None else ANY
+        entry = entry_of_event(SignalReceived(0, name, codec.encode(payload), delivery_id))
+        return Message(self.id, entry.type, entry.key, entry.payload, delivery_id)
+
+    async def _sending(self, name: str, payload: Any, delivery_id: str | None) -> Steps[None]:
+        """Return the steps of a signal in a caller's transaction."""
+        outside = await self._journal().outside()
+        return outside.send(self._message(name, payload, delivery_id))
+
+    async def _cancelling(self, reason: str) -> Steps[None]:
+        """Return the steps of a cancellation in a caller's transaction."""
+        check_text("reason", reason, MAX_REASON_BYTES)
+        return (await self._journal().outside()).cancel(self.id, reason)
 
     def _outcome(self, end: End) -> R:
         if end.state == "completed":

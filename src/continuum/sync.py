@@ -19,12 +19,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Never, TypeVar, overload
 
+from continuum._caller import within
 from continuum._core.loop import running_workflow
 from continuum.client import OPTIONS, REFUSED_IN_WORKFLOWS, Client, connect
 from continuum.descriptions import AnnouncedDefinition, Event, RunDescription
 from continuum.errors import DatabaseUnreachable, WorkflowMisuse
 from continuum.policies import Duration, refuse_unknown
 from continuum.runs import RunHandle
+from continuum.updates import Update
 from continuum.workflow import Workflow
 
 __all__ = ["SyncClient", "SyncRunHandle", "connect_sync"]
@@ -177,13 +179,38 @@ class SyncRunHandle(Generic[R]):
         """Return the run's journal; see ``RunHandle.history``."""
         return self._loop.do(self._run.history(generation))
 
-    def signal(self, name: str, payload: Any = None) -> None:
-        """Send the run a signal; see ``RunHandle.signal``."""
-        self._loop.do(self._run.signal(name, payload))
+    def signal(
+        self,
+        name: str,
+        payload: Any = None,
+        *,
+        delivery_id: str | None = None,
+        connection: object | None = None,
+    ) -> None:
+        """Send the run a signal; see ``RunHandle.signal`` and, for ``connection``, ``SyncClient.start``."""
+        if connection is not None:
+            within(connection, self._loop.do(self._run._sending(name, payload, delivery_id)))
+        else:
+            self._loop.do(self._run.signal(name, payload, delivery_id=delivery_id))
 
-    def cancel(self, reason: str = "cancelled by request") -> None:
+    @overload
+    def update(
+        self, update: Update[I, T], value: I, *, id: str | None = None, timeout: Duration | None = None
+    ) -> T: ...
+    @overload
+    def update(
+        self, update: str, value: Any = None, *, id: str | None = None, timeout: Duration | None = None
+    ) -> Any: ...
+    def update(self, update: Any, value: Any = None, **options: Any) -> Any:
+        """Ask the run for an update and return its answer; see ``RunHandle.update``."""
+        return self._loop.do(self._run.update(update, value, **options))
+
+    def cancel(self, reason: str = "cancelled by request", *, connection: object | None = None) -> None:
         """Cancel the run and every run below it; see ``RunHandle.cancel``."""
-        self._loop.do(self._run.cancel(reason))
+        if connection is not None:
+            within(connection, self._loop.do(self._run._cancelling(reason)))
+        else:
+            self._loop.do(self._run.cancel(reason))
 
     def resume(self) -> None:
         """Let a parked run be tried again; see ``RunHandle.resume``."""
@@ -220,6 +247,7 @@ class SyncClient:
         id: str | None = None,
         namespace: str | None = None,
         priority: int = 0,
+        connection: object | None = None,
     ) -> SyncRunHandle[R]: ...
     @overload
     def start(
@@ -230,6 +258,7 @@ class SyncClient:
         id: str | None = None,
         namespace: str | None = None,
         priority: int = 0,
+        connection: object | None = None,
     ) -> SyncRunHandle[R]: ...
     @overload
     def start(
@@ -240,10 +269,26 @@ class SyncClient:
         id: str | None = None,
         namespace: str | None = None,
         priority: int = 0,
+        connection: object | None = None,
     ) -> SyncRunHandle[Any]: ...
-    def start(self, flow: Any, input: Any = None, **options: Any) -> SyncRunHandle[Any]:  # noqa: A002 - as in Client
-        """Start a run of a workflow, given as its definition or by name; see ``Client.start``."""
-        return SyncRunHandle(self._loop.do(self._client.start(flow, input, **options)), self._loop)
+    def start(
+        self,
+        flow: Any,
+        input: Any = None,  # noqa: A002 - as in Client
+        *,
+        connection: object | None = None,
+        **options: Any,
+    ) -> SyncRunHandle[Any]:
+        """Start a run of a workflow, given as its definition or by name; see ``Client.start``.
+
+        With a ``connection`` of the caller's (psycopg's ``Connection``, SQLAlchemy's ``Connection`` or
+        ``Session``, Django's ``connection``) it is part of the transaction there, and done in the calling thread.
+        """
+        if connection is None:
+            return SyncRunHandle(self._loop.do(self._client.start(flow, input, **options)), self._loop)
+        asked, steps = self._loop.do(self._client._starting(flow, input, **options))
+        run = asked.handle(self._client._journal, within(connection, steps))
+        return SyncRunHandle(run, self._loop)
 
     @overload
     def get_run(self, run_id: str) -> SyncRunHandle[Any]: ...
@@ -276,13 +321,47 @@ class SyncClient:
         """Return a run and then the runs below it; see ``Client.tree``."""
         return self._loop.do(self._client.tree(run_id, levels=levels, limit=limit))
 
-    def signal(self, run_id: str, name: str, payload: Any = None) -> None:
-        """Send a run a signal; see ``RunHandle.signal``."""
-        self._loop.do(self._client.signal(run_id, name, payload))
+    def signal(
+        self,
+        run_id: str,
+        name: str,
+        payload: Any = None,
+        *,
+        delivery_id: str | None = None,
+        connection: object | None = None,
+    ) -> None:
+        """Send a run a signal; see ``SyncRunHandle.signal``."""
+        self.get_run(run_id).signal(name, payload, delivery_id=delivery_id, connection=connection)
 
-    def cancel(self, run_id: str, reason: str = "cancelled by request") -> None:
+    @overload
+    def update(
+        self,
+        run_id: str,
+        update: Update[I, T],
+        value: I,
+        *,
+        id: str | None = None,
+        timeout: Duration | None = None,
+    ) -> T: ...
+    @overload
+    def update(
+        self,
+        run_id: str,
+        update: str,
+        value: Any = None,
+        *,
+        id: str | None = None,
+        timeout: Duration | None = None,
+    ) -> Any: ...
+    def update(self, run_id: str, update: Any, value: Any = None, **options: Any) -> Any:
+        """Ask a run for an update and return its answer; see ``RunHandle.update``."""
+        return self._loop.do(self._client.update(run_id, update, value, **options))
+
+    def cancel(
+        self, run_id: str, reason: str = "cancelled by request", *, connection: object | None = None
+    ) -> None:
         """Cancel a run and every run below it; see ``RunHandle.cancel``."""
-        self._loop.do(self._client.cancel(run_id, reason))
+        self.get_run(run_id).cancel(reason, connection=connection)
 
     def definitions(self) -> list[AnnouncedDefinition]:
         """Return every definition that a worker has announced; see ``Client.definitions``."""

@@ -7,18 +7,20 @@ side effects; called outside a running workflow a definition is the plain functi
 from __future__ import annotations
 
 import datetime as dt
+import difflib
 import inspect
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Generic, TypeVar, cast, get_type_hints, overload
 
-from continuum._core.codec import Codec
+from continuum._core.codec import ANY, Codec
 from continuum._core.faults import Unwind, never
 from continuum._core.guards import scan
 from continuum._core.keys import check_definition_name
 from continuum._core.loop import WorkflowLoop, running_workflow
-from continuum.errors import DefinitionError, WorkflowMisuse
+from continuum.errors import DefinitionError, UnknownMessage, WorkflowMisuse
 from continuum.policies import refuse_unknown
+from continuum.updates import Update
 
 __all__ = ["Workflow", "deterministic", "workflow"]
 
@@ -27,7 +29,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
-_OPTIONS = ("name", "version", "signals")
+_OPTIONS = ("name", "version", "signals", "updates", "state")
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
@@ -35,8 +37,9 @@ class Workflow(Generic[I, R]):
     """A workflow's definition: what ``@workflow`` makes of a function.
 
     ``name`` and ``version`` identify it in the journal, ``function`` is the plain function, ``input`` and
-    ``result`` are the codecs of its annotations, ``signals`` those of its declared signals. Calling it outside a
-    workflow runs ``function``; inside one, start it with ``child`` or ``start_child``.
+    ``result`` are the codecs of its annotations, ``signals`` those of its declared signals, ``state`` that of what
+    it publishes; ``updates`` are those it answers. Calling it outside a workflow runs ``function``; inside one,
+    start it with ``child`` or ``start_child``.
     """
 
     def __init__(
@@ -45,6 +48,8 @@ class Workflow(Generic[I, R]):
         name: str,
         version: int,
         signals: Mapping[str, Any],
+        updates: Sequence[Update[Any, Any]] = (),
+        state: Any = None,
     ) -> None:
         parameters = _check_function(function, name)
         self.function = self.__wrapped__ = function
@@ -59,6 +64,8 @@ class Workflow(Generic[I, R]):
         self.signals = {
             signal: Codec[Any](kind, f"signal {signal!r} of workflow {name!r}") for signal, kind in signals.items()
         }
+        self.updates = {update.name: update for update in updates}
+        self.state: Codec[Any] = Codec(Any if state is None else state, f"state of workflow {name!r}")
 
     @overload
     def __call__(self: Workflow[None, R]) -> Coroutine[Any, Any, R]: ...
@@ -72,13 +79,41 @@ class Workflow(Generic[I, R]):
             )
         return _call_plainly(self.function, args, kwargs)
 
+    def signal_codec(self, name: str) -> Codec[Any]:
+        """Return the codec of a signal's payload: plain JSON for a workflow that declares no signals.
+
+        Raises ``UnknownMessage`` for one that it does not declare though it declares others.
+        """
+        if not self.signals:
+            return ANY
+        found = self.signals.get(name)
+        if found is None:
+            problem = f"workflow {self.name!r} declares no signal {name!r}; {nearest(name, self.signals)}"
+            raise UnknownMessage(self.name, name, problem)
+        return found
+
+    def update(self, name: str) -> Update[Any, Any]:
+        """Return the update of that name. Raises ``UnknownMessage`` if the workflow does not declare it."""
+        problem = self.undeclared(name)
+        if problem is not None:
+            raise UnknownMessage(self.name, name, problem)
+        return self.updates[name]
+
+    def undeclared(self, name: str) -> str | None:
+        """Say what is wrong with an update's name, or None if the workflow declares it."""
+        if name in self.updates:
+            return None
+        return f"workflow {self.name!r} declares no update {name!r}; {nearest(name, self.updates)}"
+
     def start(self, value: I) -> Coroutine[Any, Any, R]:
         """Make the coroutine that runs the workflow's code on ``value``."""
         return self.function(value) if self._takes_input else self.function()
 
     def prepare(self) -> None:
         """Resolve all annotations now. Raises ``DefinitionError`` for one that has no JSON form."""
-        codecs: list[Codec[Any]] = [self.input, self.result, *self.signals.values()]
+        codecs: list[Codec[Any]] = [self.input, self.result, self.state, *self.signals.values()]
+        for update in self.updates.values():
+            codecs += [update.input, update.result]
         for codec in codecs:
             codec.prepare()
 
@@ -132,13 +167,19 @@ def workflow(function: Callable[[I], Coroutine[Any, Any, R]], /) -> Workflow[I, 
 def workflow(function: Callable[[], Coroutine[Any, Any, R]], /) -> Workflow[None, R]: ...
 @overload
 def workflow(
-    *, name: str | None = None, version: int = 1, signals: Mapping[str, Any] | None = None
+    *,
+    name: str | None = None,
+    version: int = 1,
+    signals: Mapping[str, Any] | None = None,
+    updates: Sequence[Update[Any, Any]] | None = None,
+    state: Any = None,
 ) -> _WorkflowDecorator: ...
 def workflow(function: Any = None, /, **options: Any) -> Any:
     """Make a workflow of an ``async def`` with one input (or none) and one result.
 
     ``name`` is what the journal calls it (default: the function's name); ``version`` is raised when running
-    runs must stay on the old code; ``signals`` maps the names of signals to their types. Raises
+    runs must stay on the old code; ``signals`` maps the names of signals to their types, ``updates`` are the
+    ``Update`` values that its runs answer, ``state`` is the type of what ``set_state`` publishes. Raises
     ``DefinitionError`` if the function cannot be a workflow, ``NotDeterministic`` if its source uses a clock,
     randomness, I/O, threads or the environment.
 
@@ -174,9 +215,27 @@ class _WorkflowDecorator:
             raise DefinitionError(
                 f"workflow {name!r}: signals maps names to types, as {{'approve': Approval}}: got {signals!r}"
             )
-        made: Workflow[Any, Any] = Workflow(function, name, version, cast("Mapping[str, Any]", signals))
+        made: Workflow[Any, Any] = Workflow(
+            function,
+            name,
+            version,
+            cast("Mapping[str, Any]", signals),
+            _checked_updates(name, self._options.get("updates")),
+            self._options.get("state"),
+        )
         scan(function, f"workflow {name!r}")
         return made
+
+
+def _checked_updates(workflow: str, given: Any) -> Sequence[Update[Any, Any]]:
+    many = isinstance(given, (list, tuple))
+    updates: list[Any] = list(cast("Sequence[Any]", given)) if many else [given] * (given is not None)
+    names = [update.name for update in updates if isinstance(update, Update)]
+    if len(names) != len(updates) or len(set(names)) != len(names):
+        raise DefinitionError(
+            f"workflow {workflow!r}: updates are Update values of different names, as [set_address]: got {given!r}"
+        )
+    return updates
 
 
 def check_name(kind: str, function: Any, name: object) -> str:
@@ -226,6 +285,13 @@ def refuse_self(what: str, parameters: Sequence[str]) -> None:
         raise DefinitionError(
             f"{what} is a method, and its object lives in one process; use a function of a module"
         )
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message about an unknown name: which one may have been meant, else all there are."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names) or 'none'}"
 
 
 def deterministic(function: F) -> F:

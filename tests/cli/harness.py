@@ -22,7 +22,9 @@ from tests.journal.harness import claim, turn, worker, write
 
 PATIENCE_S = 30.0
 FLOWS = """
-from continuum import Retry, activity, await_children, start_child, wait_signal, workflow
+from continuum import (
+    Retry, Update, activity, await_children, on_update, set_state, start_child, wait_signal, workflow
+)
 
 @activity
 async def double(n: int) -> int:
@@ -36,8 +38,19 @@ async def order_flow(n: int) -> int:
 async def batch_flow(n: int) -> int:
     return sum(await await_children([start_child(order_flow, i, id=f"o-{i}") for i in range(n)]))
 
-@workflow
+set_price = Update("set_price", int, int)
+
+@workflow(signals={"approve": bool}, updates=[set_price], state=int)
 async def approved(n: int) -> bool:
+    async def change(price: int) -> int:
+        set_state(price)
+        return price * 2
+
+    def known(price: int) -> None:
+        if price < 0:
+            raise ValueError("a price is 0 or more")
+
+    on_update(set_price, change, validator=known)
     return await wait_signal("approve", bool)
 """
 

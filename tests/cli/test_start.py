@@ -12,7 +12,7 @@ from continuum._core.failure import encode_failure
 from continuum._journal.commit import Complete, Fail, Park, Passivate
 from continuum.errors import Failure
 from tests.cli.conftest import Run
-from tests.cli.harness import Program, boom, ended, made, until
+from tests.cli.harness import FLOWS, Program, boom, ended, made, until
 from tests.journal.harness import select
 
 RUNS = "select run_id, workflow, input::text from continuum.runs"
@@ -181,6 +181,48 @@ def test_a_signal_is_in_the_inbox_with_its_payload(run: Run, here: str) -> None:
         "",
         "continuum: there is no run 'order-2'; did you mean 'order-1'?\n",
     )
+
+
+def test_a_signal_under_a_delivery_id_is_sent_once(run: Run, here: str) -> None:
+    made(here, ended("order-1", WAITING))
+    for payload in ("1", "2"):
+        assert run("signal", "order-1", "go", payload, "--delivery-id", "d-1")[0] == 0
+    assert select(here, "select payload from continuum.inbox") == [({"delivery_id": "d-1", "payload": 1},)]
+
+
+def test_a_signal_is_checked_against_the_module_that_is_named(run: Run, here: str, folder: Path) -> None:
+    (folder / "shop.py").write_text(FLOWS)
+    made(here, ended("a-1", WAITING, workflow="approved"), ended("other", WAITING, workflow="elsewhere"))
+    checked = ("--module", "shop.py")
+    code, _, error = run("signal", "a-1", "approve", '"yes please"', *checked)
+    assert (code, "signal 'approve' of workflow 'approved'" in error) == (2, True)
+    code, _, error = run("signal", "a-1", "aprove", "true", *checked)
+    assert (code, "did you mean 'approve'" in error) == (2, True)
+    code, _, error = run("signal", "other", "go", *checked)
+    assert (code, "run 'other' cannot be checked: no workflow 'elsewhere'" in error) == (2, True)
+    assert select(here, "select 1 from continuum.inbox") == []
+    assert run("signal", "a-1", "approve", "true", *checked) == (0, "sent approve to a-1\n", "")
+    assert select(here, "select payload->'payload' from continuum.inbox") == [(True,)]
+
+
+def test_an_update_prints_its_answer(run: Run, here: str, folder: Path, program: Callable[..., Program]) -> None:
+    (folder / "shop.py").write_text(FLOWS)
+    worker = program("worker", "shop.py", "--no-migrate")
+    worker.says("is ready")
+    assert run("start", "approved", "1", "--id", "a-1")[0] == 0
+    assert run("update", "a-1", "set_price", "21", "--timeout", "20", "--id", "u") == (0, "42\n", "")
+    assert run("update", "a-1", "set_price", "33", "--timeout", "20", "--id", "u") == (0, "42\n", "")
+    code, printed, error = run("update", "a-1", "set_price", "-1", "--timeout", "20")
+    assert (code, printed) == (1, "")
+    assert "refused update 'set_price': ValueError: a price is 0 or more" in error
+    assert "published:   21" in run("runs", "show", "a-1")[1]
+    assert run("update", "a-1", "set_price", "nope")[0] == 2
+
+
+def test_an_update_that_is_not_answered_in_time_says_how_to_go_on(run: Run, here: str) -> None:
+    made(here, ended("a-1", WAITING))
+    code, _, error = run("update", "a-1", "set_price", "1", "--id", "u", "--timeout", "0.01")
+    assert (code, "ask again under id='u'" in error) == (1, True)
 
 
 def test_cancel_ends_a_run_once_and_says_what_it_cannot(run: Run, here: str) -> None:

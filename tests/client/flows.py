@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from continuum import workflow
+from continuum import Update, workflow
 from continuum._core.failure import encode_failure
 from continuum._journal.commit import Claimed, Complete, Fail
 from continuum._journal.journal import PostgresJournal
@@ -28,7 +29,10 @@ class Approval:
     by: str
 
 
-@workflow(signals={"approve": Approval})
+pay = Update("pay", Approval, Receipt)
+
+
+@workflow(signals={"approve": Approval, "note": Any, "go": Any}, updates=[pay])
 async def order_flow(order: Order) -> Receipt:
     return Receipt(order.id)
 

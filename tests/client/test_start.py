@@ -17,9 +17,9 @@ from continuum import (
     UnknownWorkflow,
     workflow,
 )
+from continuum._asked import new_run_id
 from continuum._journal.commit import Announcement
 from continuum._journal.journal import PostgresJournal
-from continuum.client import new_run_id
 from tests.client.flows import Order, Receipt, audit_flow, complete, order_flow
 from tests.journal.harness import select
 

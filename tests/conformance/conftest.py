@@ -1,4 +1,6 @@
-"""Every journal that the conformance tests run on: Postgres as it comes along, and the system's older one.
+"""Every journal that the conformance tests run on: Postgres as it comes along, the system's older one, and memory.
+
+A test that speaks to the database itself asks for ``database``, and runs on the servers alone.
 
 The tests of whole workers (``cluster``) run on the first.
 """
@@ -12,19 +14,34 @@ import pytest
 import continuum
 from tests.conformance.cluster import Cluster
 from tests.conformance.harness import PostgresWorld, World
+from tests.conformance.memory import MemoryWorld
 from tests.databases import Servers
 
+JOURNALS = ("embedded", "system", "memory")
 
-@pytest.fixture(params=["embedded", "system"])
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test of the protocol on every journal, and one of a database on every server."""
+    names = metafunc.fixturenames
+    if "postgres" in names:
+        speaks_sql = not {"database", "empty_database"}.isdisjoint(metafunc.definition._fixtureinfo.argnames)
+        metafunc.parametrize("postgres", JOURNALS[:2] if speaks_sql else JOURNALS, indirect=True)
+    if "whose" in names:
+        metafunc.parametrize("whose", ("embedded", "memory"), indirect=True)
+
+
+@pytest.fixture
 def postgres(request: pytest.FixtureRequest) -> str:
-    """Which server the test's database is on."""
+    """Which server the test's database is on, or "memory"."""
     return str(request.param)
 
 
 @pytest.fixture
-def world(database: str) -> World:
+def world(postgres: str, request: pytest.FixtureRequest) -> World:
     """An empty place to keep runs."""
-    return PostgresWorld(database)
+    if postgres == "memory":
+        return MemoryWorld()
+    return PostgresWorld(request.getfixturevalue("database"))
 
 
 @pytest.fixture
@@ -35,7 +52,17 @@ def one_database(servers: Servers) -> Iterator[str]:
 
 
 @pytest.fixture
-async def cluster(one_database: str) -> AsyncIterator[Cluster]:
-    """A database with a client, for workers of the test's own."""
-    async with continuum.connect(one_database, migrate=False) as client:
-        yield Cluster(one_database, client)
+def whose(request: pytest.FixtureRequest) -> str | None:
+    """The database of a test's workers; None: their journal is in memory."""
+    return None if request.param == "memory" else str(request.getfixturevalue("one_database"))
+
+
+@pytest.fixture
+async def cluster(whose: str | None) -> AsyncIterator[Cluster]:
+    """A journal with a client, for workers of the test's own."""
+    if whose is None:
+        async with MemoryWorld().client() as client:
+            yield Cluster(None, client)
+    else:
+        async with continuum.connect(whose, migrate=False) as client:
+            yield Cluster(whose, client)

@@ -5,10 +5,11 @@ The rule: a test of this folder says nothing of SQL. Whoever writes another jour
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 
@@ -16,7 +17,21 @@ from continuum._core.effects import Message
 from continuum._journal.journal import PostgresJournal
 from continuum._journal.protocol import Journal
 from tests.journal.harness import Heard, select
-from tests.journal.proxy import Proxy, proxied
+from tests.journal.proxy import proxied
+
+
+class Fault(Protocol):
+    """Something that will get no answer; ``struck`` when it did not."""
+
+    @property
+    def struck(self) -> asyncio.Event: ...
+
+
+class Losing(Protocol):
+    """The way to a journal, which can lose a statement of a kind, or its answer, once."""
+
+    def lose_answer(self, what: str) -> Fault: ...
+    def lose_statement(self, what: str) -> Fault: ...
 
 
 class World(ABC):
@@ -30,7 +45,7 @@ class World(ABC):
         """A process with a journal of its own; without ``worker_id`` it is a client."""
 
     @abstractmethod
-    def losing(self, worker_id: str) -> AbstractAsyncContextManager[tuple[Journal, Proxy]]:
+    def losing(self, worker_id: str) -> AbstractAsyncContextManager[tuple[Journal, Losing]]:
         """A process whose connections can be made to lose what they carry."""
 
     @abstractmethod
@@ -95,7 +110,7 @@ class PostgresWorld(World):
             yield journal
 
     @asynccontextmanager
-    async def losing(self, worker_id: str) -> AsyncIterator[tuple[Journal, Proxy]]:
+    async def losing(self, worker_id: str) -> AsyncIterator[tuple[Journal, Losing]]:
         async with proxied(self.url) as proxy, PostgresJournal(proxy.url).open(migrating=False) as journal:
             await journal.register(worker_id, 10, {})
             yield journal, proxy

@@ -9,7 +9,7 @@ from continuum._journal.commit import Complete, Lease, NewTask, Passivate
 from continuum._journal.protocol import Journal
 from continuum.errors import Failure
 from tests.conformance.harness import World
-from tests.journal.harness import begin, claim, entry, root, signal, soon, task, turn, until, write
+from tests.journal.harness import begin, child, claim, entry, root, signal, soon, task, turn, until, write
 
 
 async def test_an_orphans_lease_is_taken_over(world: World) -> None:
@@ -186,6 +186,21 @@ async def test_a_refused_value_is_the_commits_own_failure(world: World) -> None:
             (found,) = await soon(journal.commit(turn(run, status=Complete(nonsense))))
             assert type(found).__name__ == "Rejected"
         await write(journal, turn(run, status=Complete(b"1")))
+
+
+async def test_a_copy_that_is_behind_its_journal_writes_nothing(world: World) -> None:
+    """CR18 after trouble nothing is doubled: who does not know the last entries is told to read them."""
+    async with world.journal() as journal:
+        run, other = await begin(journal, root("r"), root("s"))
+        await write(journal, turn(run, entries=(entry(),)))
+        behind, fine = turn(run, entries=(entry("b"),)), turn(other, entries=(entry(),))
+        outcomes = await soon(asyncio.gather(journal.commit(behind), journal.commit(fine)))
+        assert [type(found).__name__ for (found,) in outcomes] == ["Stale", "Committed"]
+        assert world.entries("r") == [(1, "activity_completed", "a")]
+        child_of_it = child("r", "k")
+        large = turn(run, entries=tuple(entry(f"e{n}") for n in range(2_500)), children=(child_of_it,))
+        assert [type(found).__name__ for found in await soon(journal.commit(large))] == ["Stale"]
+        assert (world.count("runs"), world.entries("r")) == (2, [(1, "activity_completed", "a")])
 
 
 async def test_the_sweep_finds_what_a_sender_that_died_left_unsaid(world: World) -> None:

@@ -9,7 +9,7 @@ import sys
 import psycopg
 import pytest
 
-from continuum._journal.commit import Complete, Fenced, Lease, Passivate, Stale, Undone
+from continuum._journal.commit import Complete, Continue, Fenced, Lease, Passivate, Stale, Undone
 from continuum._journal.migrate import migrate, migrations
 from continuum._journal.outside import cancelling_here, sending, starting, take, take_async
 from continuum.errors import ContinuumError, RunNotActive, RunNotFound
@@ -47,6 +47,76 @@ async def test_a_signal_to_nobody_and_one_to_an_ended_run_are_told(world: World)
         assert set(await journal.mail(["ended", "missing", "live"])) == {"live"}
         (done,) = await write(journal, turn(sender, messages=tuple(map(signal, ("ended", "missing", "live")))))
         assert done.undelivered == ("ended", "missing")
+
+
+async def test_of_all_messages_with_one_delivery_id_a_run_gets_the_first(world: World) -> None:
+    """ST07 a delivery id makes a signal idempotent, however it is sent."""
+    async with world.journal() as journal, world.journal(None) as client:
+        await begin(journal, root("r"), root("s"))
+        assert await client.send([signal("r", b"1", delivery_id="d"), signal("r", b"2", delivery_id="d")]) == {}
+        assert await client.send([signal("r", b"3", delivery_id="d"), signal("s", b"4", delivery_id="d")]) == {}
+        assert await journal.send([signal("r", b"5"), signal("r", b"6", delivery_id="e"), signal("r", b"5")]) == {}
+        mail = await journal.mail(["r", "s"])
+        assert [found.payload for found in mail["r"]] == [b'{"payload":%d}' % number for number in (1, 5, 6, 5)]
+        assert [found.payload for found in mail["s"]] == [b'{"payload":4}']
+
+
+async def test_a_delivery_id_is_remembered_after_the_message_was_read_and_the_generation_is_over(
+    world: World,
+) -> None:
+    """ST07 a delivery id makes a signal idempotent, across generations."""
+    async with world.journal() as journal:
+        (run,) = await begin(journal)
+        await journal.send([signal("r", b"1", delivery_id="d")])
+        ((mail,),) = (await journal.mail(["r"])).values()
+        await write(journal, turn(run, entries=(entry(),), consumed=(mail.id,)))
+        assert await journal.send([signal("r", b"1", delivery_id="d")]) == {}
+        started = entry("", b'{"input":null,"carried":0,"child_deadlines":{}}', "run_started")
+        await write(journal, turn(run, seq=2, status=Continue(1, (started,))))
+        assert await journal.send([signal("r", b"1", delivery_id="d")]) == {}
+        assert await journal.mail(["r"]) == {}
+
+
+async def test_of_two_who_send_under_one_delivery_id_at_once_one_counts(world: World) -> None:
+    """ST07 a delivery id makes a signal idempotent, whoever sends."""
+    async with world.journal() as journal, world.journal(None) as client, world.journal(None) as other:
+        await begin(journal)
+        senders = (client, other, journal)
+        for number in range(30):
+            sends = [who.send([signal("r", b"%d" % number, delivery_id=f"d{number}")]) for who in senders]
+            assert await asyncio.gather(*sends) == [{}] * 3
+        assert [mail.payload for mail in (await journal.mail(["r"]))["r"]] == [
+            b'{"payload":%d}' % number for number in range(30)
+        ]
+
+
+async def test_a_delivery_to_nobody_leaves_the_id_free(world: World) -> None:
+    """ST07 a delivery id makes a signal idempotent; where nothing arrived, it is as if never used."""
+    async with world.journal() as journal:
+        assert await journal.send([signal("r", delivery_id="d")]) == {"r": None}
+        (run,) = await begin(journal)
+        assert await journal.send([signal("r", b"1", delivery_id="d")]) == {}
+        assert len((await journal.mail(["r"]))["r"]) == 1
+        await write(journal, turn(run, status=Complete(b"1")))
+        assert await journal.send([signal("r", b"1", delivery_id="d")]) == {"r": "completed"}
+
+
+async def test_a_delivery_inside_a_transaction_counts_with_its_commit(world: World, database: str) -> None:
+    """ST07 a delivery id makes a signal idempotent, also inside the caller's own transaction."""
+    async with world.journal() as journal:
+        await begin(journal)
+        with psycopg.connect(database) as connection:
+            take(connection, sending("continuum", [signal("r", b"0", delivery_id="d")]))
+            connection.rollback()
+            take(connection, sending("continuum", [signal("r", b"1", delivery_id="d")]))
+            take(connection, sending("continuum", [signal("r", b"2", delivery_id="d")]))
+            connection.commit()
+            take(connection, sending("continuum", [signal("r", b"3", delivery_id="d")]))
+            with pytest.raises(RunNotFound):
+                take(connection, sending("continuum", [signal("r", delivery_id="e"), signal("x")]))
+            connection.commit()
+        assert await journal.send([signal("r", b"4", delivery_id="e")]) == {}
+        assert [mail.payload for mail in (await journal.mail(["r"]))["r"]] == [b'{"payload":1}', b'{"payload":4}']
 
 
 async def test_mail_leaves_only_in_the_commit_that_records_it(world: World) -> None:

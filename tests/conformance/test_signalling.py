@@ -7,7 +7,18 @@ from dataclasses import dataclass
 
 import pytest
 
-from continuum import EncodeError, RunNotActive, RunNotFound, now, start_child, wait_signal, workflow
+from continuum import (
+    DecodeError,
+    EncodeError,
+    RunNotActive,
+    RunNotFound,
+    UnknownMessage,
+    continue_as_new,
+    now,
+    start_child,
+    wait_signal,
+    workflow,
+)
 from tests.conformance.cluster import FORGETFUL, Cluster
 from tests.until import until
 
@@ -149,6 +160,80 @@ async def test_typed_payloads_are_checked_first(cluster: Cluster) -> None:
         await run.signal("approve", Approval("me", True))
         assert await run.result(timeout=10) == "me True"
         assert len(await cluster.entries(run.id)) == 1
+
+
+async def test_a_payload_nobody_could_check_is_the_workflows_to_judge(cluster: Cluster) -> None:
+    """ST06 payloads are checked before the write; where no definition is known, by who reads them."""
+
+    @workflow
+    async def flow() -> list[str]:
+        seen: list[str] = []
+        while len(seen) < 2:
+            try:
+                approval = await wait_signal("approve", Approval)
+            except DecodeError as error:
+                seen.append(error.field)
+            else:
+                seen.append(approval.by)
+        return seen
+
+    async with cluster.worker([flow], **FORGETFUL):
+        run = await cluster.start(flow, id="r")
+        await cluster.client.signal("r", "approve", {"by": "me", "granted": "perhaps"})
+        await cluster.client.signal("r", "approve", {"by": "me", "granted": True})
+        assert await run.result(timeout=10) == ["granted", "me"]
+
+
+async def test_a_name_that_is_not_declared_is_refused(cluster: Cluster) -> None:
+    """ST06 payloads are checked before the write, and so is the name; a parent's ref checks as a handle does."""
+
+    @workflow(signals={"approve": Approval})
+    async def approved() -> str:
+        return str((await wait_signal("approve")).by)
+
+    @workflow
+    async def parent() -> list[str]:
+        ref = start_child(approved, id="c")
+        problems: list[str] = []
+        for name, payload in (("aprove", Approval("x", True)), ("approve", "yes")):
+            try:
+                ref.signal(name, payload)
+            except (UnknownMessage, EncodeError) as error:
+                problems.append(type(error).__name__)
+        ref.signal("approve", Approval("parent", True))
+        return [*problems, await ref]
+
+    async with cluster.worker([approved, parent], **FORGETFUL):
+        assert await cluster.result(parent) == ["UnknownMessage", "EncodeError", "parent"]
+        run = await cluster.start(approved, id="r")
+        with pytest.raises(UnknownMessage, match="did you mean 'approve'"):
+            await cluster.client.get_run("r", approved).signal("aprove")
+        await run.signal("approve", Approval("me", True))
+        assert await run.result(timeout=10) == "me"
+        assert len(await cluster.entries("r")) == 1
+
+
+@BOTH
+async def test_a_delivery_id_counts_once_in_all_generations(cluster: Cluster, settings: dict[str, float]) -> None:
+    """ST07 a delivery id makes a signal idempotent, across generations."""
+
+    @workflow
+    async def flow(seen: list[int]) -> list[int]:
+        seen = [*seen, await wait_signal("number", int)]
+        if len(seen) < 4:
+            continue_as_new(seen)
+        return seen
+
+    async with cluster.worker([flow], **settings), cluster.worker([flow], **settings):
+        run = await cluster.start(flow, [])
+        for number in range(4):
+            for again in range(number + 1):
+                await run.signal("number", again, delivery_id=f"d-{again}")
+            await cluster.until_generation(run.id, min(number + 2, 4))
+        assert await run.result(timeout=10) == [0, 1, 2, 3]
+        events = await run.history()
+        told = [event.payload["delivery_id"] for event in events if event.type == "signal_received"]
+        assert told == ["d-0", "d-1", "d-2", "d-3"]
 
 
 async def test_long_and_short_sleeps(cluster: Cluster) -> None:

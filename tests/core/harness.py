@@ -174,6 +174,9 @@ class Run:
     def signal(self, name: str, payload: Any = None, delivery_id: str | None = None) -> Turn:
         return self.event(e.SignalReceived(self._next(), name, as_json(payload), delivery_id))
 
+    def update(self, name: str, value: Any = None, id: str = "u-1") -> Turn:
+        return self.event(e.UpdateRequested(self._next(), name, as_json(value), id))
+
     def cancel(self, reason: str = "asked to") -> Turn:
         return self.event(e.CancelRequested(self._next(), reason))
 

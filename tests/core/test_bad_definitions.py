@@ -113,7 +113,7 @@ def test_an_unknown_option_is_told_with_its_nearest_name(option: str, near: str)
 
 
 def test_an_unknown_option_without_a_near_name_lists_all() -> None:
-    with pytest.raises(TypeError, match=r"options are: name, signals, version"):
+    with pytest.raises(TypeError, match=r"options are: name, signals, state, updates, version"):
         workflow(zzz=1)  # type: ignore[call-overload]
 
 

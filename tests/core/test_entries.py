@@ -29,6 +29,7 @@ EVENTS: list[e.Event] = [
     e.ChildStartFailed(AT, "ship-1", "another one"),
     e.SignalReceived(AT, "go", b'{"a":[1,2]}'),
     e.SignalReceived(AT, "go", b"1", 'd-"1"'),
+    e.UpdateRequested(AT, "set_address", b'{"a":[1,2]}', 'u-"1"'),
     e.CancelRequested(AT, "out of stock"),
 ]
 DECIDED: list[c.Decision] = [
@@ -39,6 +40,9 @@ DECIDED: list[c.Decision] = [
     c.RecordSideEffect("side_effect-1", b'"eu"'),
     c.RecordSideEffect("side_effect-2", None, LOST),
     c.ApplyPatch("check-first"),
+    c.AnswerUpdate("u-1", b'{"ok":true}'),
+    c.AnswerUpdate("u-2", None, LOST),
+    c.AnswerUpdate("u-3", None, LOST, refused=True),
 ]
 
 
@@ -116,6 +120,7 @@ ANSWERS = [
     ("child_cancelled", "ship-1"),
     ("child_start_failed", "ship-1"),
     ("signal_received", "go"),
+    ("update_requested", "set"),
     ("cancel_requested", ""),
     ("run_started", ""),
 ]
@@ -150,13 +155,15 @@ def test_a_malformed_decision_is_a_fault(index: int, payload: bytes) -> None:
         ("child_failed", "ship-1", {}),
         ("signal_received", "go", {}),
         ("signal_received", "go", {"delivery_id": "d-1"}),
+        ("update_requested", "set", {"id": "u-1"}),
+        ("update_requested", "set", {"input": 1}),
     ],
 )
 def test_a_missing_field_is_a_fault_that_names_it(type_: str, key: str, payload: dict[str, Any]) -> None:
     fault = replay(*FIRST, recorded(type_, key, **payload)).fault
     assert isinstance(fault, Undecodable)
     assert f"{type_} {key}" in str(fault)
-    assert any(repr(name) in str(fault) for name in ("name", "result", "error", "payload"))
+    assert any(repr(name) in str(fault) for name in ("name", "result", "error", "payload", "id", "input"))
 
 
 @pytest.mark.parametrize(

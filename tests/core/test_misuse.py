@@ -21,6 +21,9 @@ async def ship(order_id: str) -> str:
     return order_id
 
 
+async def never_called(value: Any) -> None: ...
+
+
 def send(coroutine: Any) -> None:
     try:
         coroutine.send(None)
@@ -34,6 +37,8 @@ CALLS: dict[str, Callable[[], Any]] = {
     "uuid4": continuum.uuid4,
     "side_effect": lambda: continuum.side_effect(lambda: 1),
     "patched": lambda: continuum.patched("p"),
+    "set_state": lambda: continuum.set_state(1),
+    "on_update": lambda: continuum.on_update(continuum.Update("u"), never_called),
     "continue_as_new": lambda: continuum.continue_as_new(1),
     "wait_condition": lambda: send(continuum.wait_condition(lambda: True)),
     "wait_signal": lambda: send(continuum.wait_signal("go")),

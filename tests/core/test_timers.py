@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 from tests.core.harness import START_US, Run, recorded
 
-from continuum import activity, now, workflow
-from continuum._core.commands import CancelTimer, CompleteRun, RunActivity, StartTimer
+from continuum import activity, continue_as_new, now, start_child, wait_signal, workflow
+from continuum._core.commands import CancelTimer, CompleteRun, ContinueRun, RunActivity, StartTimer
 
 
 @activity
@@ -269,3 +269,45 @@ def test_a_sleep_that_is_cancelled_takes_its_timer_back() -> None:
 
     run = Run(flow)
     assert [type(command).__name__ for command in run.commands] == ["StartTimer", "CancelTimer", "CompleteRun"]
+
+
+# The database's clock was set back, so events come with an earlier time than the journal's last.
+
+HOUR_US = 3_600_000_000
+
+
+@workflow
+async def two_naps() -> list[float]:
+    before = now()
+    await wait_signal("go")
+    await asyncio.sleep(10)
+    first = (now() - before).total_seconds()
+    async with asyncio.timeout(20):
+        await asyncio.sleep(5)
+    return [first, (now() - before).total_seconds()]
+
+
+def test_a_timer_asked_for_after_the_clock_was_set_back_is_due_by_that_clock() -> None:
+    """It waits as long as it says, not until the clock is where it once was; and journal time does not go back."""
+    run = Run(two_naps, at_us=START_US + HOUR_US)
+    run.now_us = START_US
+    run.signal("go")
+    assert run.command == StartTimer("timer-1", run.now_us + 10_000_000)
+    assert run.machine.next_timer_us == run.now_us + 10_000_000
+    run.fired()
+    assert {request.due_us - run.now_us for request in run.open} == {5_000_000, 20_000_000}
+    run.fired("timer-3")
+    assert run.result == [10.0, 15.0]
+
+
+def test_the_next_generation_keeps_a_childs_deadline_by_the_clock_that_was_set_back() -> None:
+    @workflow
+    async def parent(n: int) -> None:
+        start_child(nap, id="kid", timeout=60)
+        await wait_signal("go")
+        continue_as_new(n + 1)
+
+    run = Run(parent, 0, at_us=START_US + HOUR_US)
+    run.now_us = START_US
+    run.signal("go")
+    assert run.closing == ContinueRun(b"1", (), (("kid", run.now_us + 60_000_000),))

@@ -23,7 +23,7 @@ from continuum._engine.leavers import GRACE_S
 from continuum.activity import Activity
 from continuum.policies import ActivityOptions
 
-from .virtual_time import in_virtual_time
+from .virtual_time import VirtualTimeLoop, in_virtual_time
 
 NOW_US = 1_767_225_600_000_000
 
@@ -179,6 +179,19 @@ async def test_a_result_is_reported_once_with_name_and_input() -> None:
     done = ActivityCompleted(NOW_US, "double-7", "double", request.input, b"42")
     assert worker.reports == [(worker.owner, done)]
     assert not worker.activities.busy(worker.owner)
+
+
+@in_virtual_time
+async def test_who_has_nothing_to_do_sleeps_all_the_while() -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    worker = Worker()
+    async with worker.running():
+        worker.start(double, b'{"n":21}')
+        await worker.activities.wait_idle()
+        before = loop.jumps
+        await asyncio.sleep(3600)
+        assert loop.jumps <= before + 3
 
 
 @in_virtual_time

@@ -17,7 +17,7 @@ from continuum import (
     workflow,
 )
 from continuum._core import events as e
-from continuum._core.commands import AwaitChild, RunActivity
+from continuum._core.commands import RunActivity
 from continuum._core.entries import Entry
 from continuum._engine.clock import Clock
 from continuum._engine.resident import Arrival, Resident, TurnTaken
@@ -77,7 +77,13 @@ async def sleeping(n: int) -> str:
     return "gone"
 
 
-FLOWS = Definitions([leaf, charging, parent, counting, continuing, sleeping, charge])
+@workflow
+async def starting_again(n: int) -> int:
+    await wait_signal("on")
+    return await child(leaf, n, id="kid")
+
+
+FLOWS = Definitions([leaf, charging, parent, counting, continuing, sleeping, starting_again, charge])
 
 
 class Bench:
@@ -247,7 +253,7 @@ def test_the_next_generation_takes_the_highest_version_and_only_what_is_not_its_
     assert taken.commit.status == Complete(b"1")
 
 
-def test_a_later_generation_asks_about_its_children_again_when_it_is_replayed() -> None:
+def test_a_later_generation_compares_its_children_when_it_is_replayed() -> None:
     bench = Bench()
     run = bench.run("continuing", b"0")
     bench.take(run)
@@ -258,7 +264,36 @@ def test_a_later_generation_asks_about_its_children_again_when_it_is_replayed() 
     assert first.requests == []
     again = bench.run("continuing", b"0", generation=2)
     again.entries = (*status.entries, *first.commit.entries)
-    assert bench.take(again).requests == [AwaitChild("g2.leaf-1", "r/g2.leaf-1")]
+    again.arrivals.append(Arrival(e.ChildCompleted(3, "g2.leaf-1", b"1"), mail=4))
+    taken = bench.take(again)
+    assert [start.key for start in taken.unsure] == ["g2.leaf-1"]
+    assert taken.commit is None, "what is heard of a child waits until it is known whose it is"
+    assert [arrival.mail for arrival in again.comparing["g2.leaf-1"]] == [4]
+
+
+def test_no_outcome_is_taken_in_the_commit_that_starts_its_child_again() -> None:
+    """It was there before the child is, so it is an earlier generation's."""
+    bench = Bench()
+    run = bench.run("starting_again", b"2", generation=2)
+    run.entries = (Entry("run_started", "", 1, b'{"input":2}'),)
+    bench.take(run)
+    on, ended = e.SignalReceived(3, "on", b"null"), e.ChildCompleted(3, "kid", b"1")
+    taken = bench.take(run, Arrival(on, mail=1), Arrival(ended, mail=2), Arrival(on, mail=3))
+    assert taken.commit is not None
+    assert taken.commit.consumed == (1,)
+    assert [arrival.mail for arrival in run.arrivals] == [2, 3]
+
+
+def test_what_was_withheld_is_told_the_next_generation_and_a_refused_start_is_not() -> None:
+    bench = Bench()
+    run = bench.run("continuing", b"0")
+    bench.take(run)
+    status = _continued(bench, run)
+    run.comparing = {"kid": [Arrival(e.ChildCompleted(3, "kid", b"1"), mail=5)]}
+    run.arrivals.append(Arrival(e.ChildStartFailed(3, "other", "another one")))
+    next_generation(run, status)
+    assert [arrival.mail for arrival in run.arrivals] == [5]
+    assert not run.comparing
 
 
 def _continued(bench: Bench, run: Resident) -> Continue:

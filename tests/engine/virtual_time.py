@@ -16,6 +16,7 @@ from typing import Any
 
 class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]  # which one it is, the system decides
     ahead_s = 0.0
+    jumps = 0
 
     def select(self, timeout: float | None = None) -> Any:
         if timeout is None or timeout <= 0:
@@ -23,6 +24,7 @@ class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]  #
         ready = super().select(0)
         if not ready:
             self.ahead_s += timeout
+            self.jumps += 1
         return ready
 
 
@@ -30,9 +32,16 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._jumping = _Selector()
         super().__init__(self._jumping)
+        # After a year a nanosecond is lost in rounding, and nothing would ever be due.
+        self._clock_resolution = 1e-6
 
     def time(self) -> float:
         return self._jumping.ahead_s
+
+    @property
+    def jumps(self) -> int:
+        """How often everybody waited for a timer."""
+        return self._jumping.jumps
 
 
 def in_virtual_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:

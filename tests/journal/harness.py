@@ -42,8 +42,8 @@ def entry(
     return Entry(type, key, 1_700_000_000_000_000, payload)
 
 
-def signal(to: str, payload: bytes = b"1", name: str = "go") -> Message:
-    return Message(to, "signal_received", name, b'{"payload":%b}' % payload)
+def signal(to: str, payload: bytes = b"1", name: str = "go", delivery_id: str | None = None) -> Message:
+    return Message(to, "signal_received", name, b'{"payload":%b}' % payload, delivery_id)
 
 
 def outcome(child_id: str, result: bytes = b"1") -> Message:

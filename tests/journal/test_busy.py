@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from continuum._journal.commit import Committed, Complete, Lease, Park
 from continuum._journal.connections import connect
 from continuum._journal.journal import PostgresJournal
+from continuum._journal.outside import sending, starting, take_async
 from continuum.errors import DatabaseBusy
 from tests.journal.harness import begin, blocked, entry, root, select, signal, soon, turn, until, worker, write
 from tests.journal.races.stepper import Stepper
@@ -35,26 +37,43 @@ async def test_releasing_skips_runs_that_somebody_holds(database: str) -> None:
         assert await journal.release(leases) == {"r"}
 
 
-async def test_reclaiming_what_somebody_holds_ends_busy_and_may_be_asked_again(database: str) -> None:
+async def test_reclaiming_leaves_out_what_somebody_holds(database: str) -> None:
     async with worker(database) as journal:
-        await begin(journal)
+        await begin(journal, root("r"), root("s"))
+        leases = [Lease("r", 1), Lease("s", 1)]
         with psycopg.connect(database) as somebody:
-            somebody.execute("select 1 from continuum.runs for update")
-            with pytest.raises(DatabaseBusy) as caught:
-                await soon(journal.reclaim([Lease("r", 1)]))
-            assert "\n" not in str(caught.value)
-        (run,) = await journal.reclaim([Lease("r", 1)])
-        assert run.token == 2
+            somebody.execute("select 1 from continuum.runs where run_id = 'r' for update")
+            assert [(run.run_id, run.token) for run in await soon(journal.reclaim(leases))] == [("s", 2)]
+            assert set(await journal.leases()) == {Lease("r", 1), Lease("s", 2)}
+        found = await journal.reclaim(leases)
+        assert {(run.run_id, run.token) for run in found} == {("r", 2), ("s", 3)}
 
 
 async def test_starting_what_an_open_transaction_starts_ends_busy(database: str) -> None:
-    async with PostgresJournal(database).open() as client, PostgresJournal(database).open() as other:
+    async with PostgresJournal(database).open() as client:
         async with await psycopg.AsyncConnection.connect(database) as connection:
-            assert await other.start([root("r")], connection=connection) == {"r"}
+            assert await take_async(connection, starting("continuum", [root("r")])) == {"r"}
             with pytest.raises(DatabaseBusy):
                 await soon(client.start([root("r"), root("s")]))
             await connection.rollback()
         assert await client.start([root("r"), root("s")]) == {"r", "s"}
+
+
+async def test_a_delivery_that_an_open_transaction_makes_ends_busy_and_counts_once(database: str) -> None:
+    async with PostgresJournal(database).open() as client:
+        await client.start([root("r"), root("s")])
+        sent = [signal("r", delivery_id="d"), signal("s", delivery_id="d")]
+        for end, mine in (("rollback", 2), ("commit", 0)):
+            async with await psycopg.AsyncConnection.connect(database) as connection:
+                await take_async(connection, sending("continuum", [signal("r", b"2", delivery_id=f"{end} d")]))
+                again = [replace(message, delivery_id=f"{end} d") for message in sent]
+                with pytest.raises(DatabaseBusy):
+                    await soon(client.send(again))
+                await getattr(connection, end)()
+            before = len((await client.mail(["r"])).get("r", ()))
+            assert await client.send(again) == {}
+            assert len((await client.mail(["r"]))["r"]) - before == (mine > 0)
+        assert [mail.payload for mail in (await client.mail(["r"]))["r"]] == [b'{"payload":1}', b'{"payload":2}']
 
 
 async def test_resuming_a_run_that_somebody_holds_ends_busy(database: str) -> None:

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from continuum._core.effects import Answer
 from continuum._journal import migrate as module
 from continuum._journal.commit import Complete
 from continuum._journal.journal import PostgresJournal
@@ -100,14 +101,14 @@ async def test_a_newer_schema_is_used_if_it_says_that_we_may(database: str, migr
 
 async def test_an_older_release_works_beside_a_newer_one(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "-- oldest release that can work beside it: 1\nalter table {schema}.runs add column mood text;"
-    newer = Migration(2, "0002_moods", text, "abc", 1)
+    newer = Migration(9000, "9000_moods", text, "abc", 1)
     known = migrations()
     async with worker(database, "old") as old:
         (run,) = await begin(old)
         await write(old, turn(run, entries=(entry(),)))
         with monkeypatch.context() as patched:
             patched.setattr(module, "migrations", lambda: (*known, newer))
-            assert await migrate(database) == ["0002_moods"]
+            assert await migrate(database) == ["9000_moods"]
         await write(old, turn(run, seq=2, entries=(entry(),), status=Complete(b"1")))
         assert (await old.views.describe("r")) is not None
     await prepare(database, migrating=False)
@@ -194,6 +195,9 @@ async def test_the_worker_role_can_do_all_that_the_journal_does(roles: dict[str,
         (run,) = await begin(journal)
         parts = {"entries": (entry(),), "tasks": (task(), task("u")), "messages": (signal("r"),)}
         await write(journal, turn(run, children=(child("r", "k"),), **parts))
+        assert await journal.send([signal("r", delivery_id="d")]) == {}
+        await write(journal, turn(run, answers=(Answer("d", b'{"result":1}'),)))
+        assert await journal.wait_answer("r", "d") == b'{"result":1}'
         first, second = await journal.claim_tasks("q", 9, 10)
         assert await journal.renew_tasks([(first, b"1")], 10)
         assert await journal.report_tasks([(first, signal("r"))])

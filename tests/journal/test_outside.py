@@ -92,8 +92,11 @@ async def test_a_start_on_the_callers_connection_is_part_of_its_transaction(
         heard = await listening(journal)
         async with await psycopg.AsyncConnection.connect(database) as connection:
             await connection.execute("create table orders (id int)")
-            assert await client.start([root("r"), root("s")], connection=connection) == {"r", "s"}
-            assert await client.start([root("r")], connection=connection) == set()
+            assert await outside.take_async(connection, outside.starting(SCHEMA, [root("r"), root("s")])) == {
+                "r",
+                "s",
+            }
+            assert await outside.take_async(connection, outside.starting(SCHEMA, [root("r")])) == set()
             assert await client.describe("r") is None
             await (connection.commit() if committed else connection.rollback())
         if committed:
@@ -106,8 +109,8 @@ async def test_text_that_no_encoding_has_leaves_the_callers_transaction_as_it_wa
         async with await psycopg.AsyncConnection.connect(database) as connection:
             await connection.execute("create table orders (id int)")
             with pytest.raises(DatabaseRefused):
-                await journal.start([root("\udc80")], connection=connection)
-            await journal.start([root("r")], connection=connection)
+                await outside.take_async(connection, outside.starting(SCHEMA, [root("\udc80")]))
+            await outside.take_async(connection, outside.starting(SCHEMA, [root("r")]))
         assert await journal.describe("r") is not None
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import psycopg
 import pytest
 
 from continuum._journal.commit import Announcement, Beat, Complete, Lease, Park, Passivate, Swept
 from continuum._journal.journal import PostgresJournal
-from continuum.errors import DatabaseRefused
+from continuum.errors import DatabaseRefused, DatabaseUnreachable
 from tests.journal.harness import (
     FLOW,
     begin,
@@ -26,6 +28,9 @@ from tests.journal.harness import (
     worker,
     write,
 )
+from tests.journal.proxy import proxied
+
+T = TypeVar("T")
 
 
 def age(url: str, worker_id: str, *columns: str) -> None:
@@ -94,6 +99,36 @@ async def test_who_was_silent_itself_must_watch_again(database: str) -> None:
         age(database, "b", "connected_at", "beat_at")
         await other.beat()
         assert (await other.take_over()).workers == ()
+
+
+async def test_who_was_cut_off_judges_nobody_before_its_next_beat(database: str) -> None:
+    """The beat would say that it is newly connected; a takeover that comes first must not go by the old one."""
+    async with (
+        worker(database, "a") as one,
+        proxied(database) as proxy,
+        PostgresJournal(proxy.url).open(migrating=False) as other,
+    ):
+        await other.register("b", 10, {})
+        await begin(one)
+        await other.beat()
+        age(database, "b", "connected_at")
+        age(database, "a", "beat_at")
+        proxy.cut_all()
+        taken = await soon(until_reached(other.take_over))
+        assert (taken.released, taken.workers) == (0, ())
+        await soon(until_reached(other.beat))
+        assert (await soon(until_reached(other.take_over))).workers == ()
+        age(database, "b", "connected_at")
+        assert (await other.take_over()).workers == ("a",)
+
+
+async def until_reached(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask until there is a connection again."""
+    while True:
+        try:
+            return await ask()
+        except DatabaseUnreachable:
+            await asyncio.sleep(0)
 
 
 async def test_leases_of_somebody_who_never_was_are_released(database: str) -> None:

@@ -21,6 +21,7 @@ import continuum
 from continuum._engine.hooks import POINTS, EngineHooks
 from continuum._journal.hooks import POINTS as JOURNAL_POINTS
 from continuum.worker import Worker
+from tests.processes import wrong_clock
 
 LOOK_S = 0.01
 
@@ -75,6 +76,8 @@ async def main(order: dict[str, Any]) -> None:
     sources = definitions(order["sources"])
     while gate and not Path(gate).exists():
         await asyncio.sleep(LOOK_S)
+    if order["clock"]:
+        wrong_clock.turn(order["clock"])
     crashes = Crashes(order["crashes"], Path(os.environ["CONTINUUM_TEST_FOLDER"]) / "ledger")
     hooks = EngineHooks(journal=crashes, points=crashes) if order["crashes"] else None
     async with (

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from continuum import (
+    Update,
     activity,
     await_children,
     continue_as_new,
+    on_update,
     start_child,
     wait_signal,
     workflow,
@@ -115,6 +117,23 @@ async def signalled(job: Job) -> str:
     await step(f"{job.run}#0")
     two = await wait_signal("go", str)
     return one + two
+
+
+book = Update("book", str, str)
+
+
+@workflow(updates=[book])
+async def booking(job: Job) -> list[str]:
+    """Answer updates, each with a step that lasts until the gate is open, until it is told to end."""
+    booked: list[str] = []
+
+    async def handle(label: str) -> str:
+        booked.append(await hold(f"{job.run}#{label}", job.gate))
+        return f"booking {len(booked)}"
+
+    on_update(book, handle)
+    await wait_signal("close")
+    return booked
 
 
 @workflow

@@ -158,15 +158,20 @@ class Site:
         url: str | None = None,
         crashes: list[dict[str, Any]] | None = None,
         gate: str = "",
+        clock: str = "",
         **settings: Any,
     ) -> WorkerProcess:
-        """Start a worker with all flows, or with what is named; it begins when the ``gate`` is open."""
+        """Start a worker with all flows, or with what is named; it begins when the ``gate`` is open.
+
+        ``clock``: which way the clocks of its host go wrong, "forward" or "back".
+        """
         order = {
             "url": url or self.url,
             "sources": [name if "." in name else f"{FLOWS}:{name}" for name in definitions] or [FLOWS, PARENTS],
             "settings": {**SETTINGS, **settings},
             "crashes": crashes or [],
             "wait_for": str(self.folder / gate) if gate else None,
+            "clock": clock,
         }
         worker = WorkerProcess(self._nursery, order, self.folder, f"worker{len(self.workers)}")
         self.workers.append(worker)

@@ -17,6 +17,7 @@ from continuum import (
     RunHandle,
     SyncClient,
     SyncRunHandle,
+    Update,
     connect,
     connect_sync,
     workflow,
@@ -61,6 +62,17 @@ async def a_handle_knows_what_its_run_returns(order: Order) -> None:
         assert_type(await client.start("order_flow", {"id": "o1"}), RunHandle[Any])
         assert_type(client.get_run("order-7", order_flow), RunHandle[Receipt])
         assert_type(client.get_run("order-7"), RunHandle[Any])
+
+
+async def it_is_part_of_the_callers_transaction(client: Client, sync: SyncClient, order: Order) -> None:
+    session = object()  # whatever it is: it is recognised when it is used
+    run = await client.start(order_flow, order, connection=session)
+    assert_type(run, RunHandle[Receipt])
+    await run.signal("approve", True, connection=session)
+    await client.cancel(run.id, connection=session)
+    assert_type(sync.start(order_flow, order, id="order-7", connection=session), SyncRunHandle[Receipt])
+    sync.signal("order-7", "approve", connection=session)
+    sync.get_run("order-7").cancel("sold out", connection=session)
 
 
 async def a_run_is_looked_at_and_told_things(client: Client, run: RunHandle[Receipt]) -> None:
@@ -126,3 +138,25 @@ async def wrong_inputs_and_options_are_refused(client: Client, sync: SyncClient,
 
 
 connecting: Callable[..., object] = continuum.connect
+
+
+set_address = Update("set_address", str, Receipt)
+
+
+async def an_update_knows_what_it_takes_and_answers(client: Client, run: RunHandle[Receipt]) -> None:
+    assert_type(set_address, Update[str, Receipt])
+    assert_type(Update("a"), Update[Any, Any])
+    assert_type(Update("a", str), Update[str, Any])
+    assert_type(Update("a", str, None), Update[str, None])
+    assert_type(await run.update(set_address, "here", id="u-1", timeout=3), Receipt)
+    assert_type(await client.update("r", set_address, "here"), Receipt)
+    assert_type(await run.update("set_address", {"any": "json"}), Any)
+    await run.update(set_address, 3)  # type: ignore[misc]
+    await run.signal("approve", True, delivery_id="d-1")
+    assert_type((await run.describe()).published, Any)
+
+
+def an_update_knows_it_in_sync_code_too(client: SyncClient, run: SyncRunHandle[Receipt]) -> None:
+    assert_type(run.update(set_address, "here"), Receipt)
+    assert_type(client.update("r", set_address, "here", timeout=3), Receipt)
+    client.signal("r", "approve", True, delivery_id="d-1")

@@ -12,12 +12,15 @@ from typing import Any, Literal, Never, assert_type
 from continuum import (
     ActivityFailed,
     Failure,
+    Update,
     continue_as_new,
     deterministic,
     log,
     now,
+    on_update,
     patched,
     random,
+    set_state,
     side_effect,
     uuid4,
     wait_condition,
@@ -114,3 +117,26 @@ def a_failure_tells_the_original() -> None:
         assert_type(error.failure.cause, Failure | None)
         assert_type(error.root_cause, Failure)
         assert_type([step.message for step in error.failure.chain()], list[str])
+
+
+set_address = Update("set_address", Approval, int)
+
+
+@workflow(updates=[set_address], state=Approval)
+async def answers_updates() -> None:
+    async def change(approval: Approval) -> int:
+        return len(approval.by)
+
+    async def wrong(approval: Approval) -> str:
+        return approval.by
+
+    def sync(approval: Approval) -> int:
+        return 1
+
+    def known(approval: Approval) -> None: ...
+
+    on_update(set_address, change)
+    on_update(set_address, change, validator=known)
+    on_update(set_address, wrong)  # type: ignore[arg-type]
+    on_update(set_address, sync)  # type: ignore[arg-type]
+    set_state(Approval("me", True))

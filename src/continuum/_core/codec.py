@@ -100,6 +100,13 @@ class Codec(Generic[T]):
             self._from_json = self._adapter.validator.validate_json
         return self._adapter
 
+    def schema(self) -> dict[str, Any] | None:
+        """Return the JSON schema of what this decodes, or None for what has none."""
+        try:
+            return self.prepare().json_schema()
+        except Exception:  # noqa: BLE001 - of the author's types; they work without
+            return None
+
     def _first_to_json(self, value: T, **options: Any) -> bytes:
         self.prepare()
         return self._to_json(value, **options)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from continuum._core.events import SignalReceived
+from continuum._core.events import SignalReceived, UpdateRequested
 from continuum._core.values import value
 from continuum.errors import Failure
 from continuum.policies import ActivityOptions, ChildOptions
@@ -113,6 +113,23 @@ class ApplyPatch:
 
 
 @value
+class AnswerUpdate:
+    """Decision: an update's answer, ``result`` or else ``failure``; ``refused``: nothing of it was done."""
+
+    update_id: str
+    result: bytes | None
+    failure: Failure | None = None
+    refused: bool = False
+
+
+@value
+class PublishState:
+    """What people see of the run from now on: the last of a turn. It is no entry, and is not compared."""
+
+    value: bytes
+
+
+@value
 class CompleteRun:
     """Closing: the workflow returned."""
 
@@ -135,14 +152,16 @@ class CancelRun:
 
 @value
 class ContinueRun:
-    """Closing: the next generation begins with ``input``, the signals not read and the children's deadlines."""
+    """Closing: the next generation begins with ``input``, what was not read and the children's deadlines."""
 
     input: bytes
-    unread: tuple[SignalReceived, ...] = ()
+    unread: tuple[SignalReceived | UpdateRequested, ...] = ()
     child_deadlines: tuple[tuple[str, int], ...] = ()
 
 
 Request: TypeAlias = RunActivity | CancelActivity | StartTimer | CancelTimer | AwaitChild
-Decision: TypeAlias = StartChild | RefuseChild | CancelChild | SendSignal | RecordSideEffect | ApplyPatch
+Decision: TypeAlias = (
+    StartChild | RefuseChild | CancelChild | SendSignal | RecordSideEffect | ApplyPatch | AnswerUpdate
+)
 Closing: TypeAlias = CompleteRun | FailRun | CancelRun | ContinueRun
-Command: TypeAlias = Request | Decision | Closing
+Command: TypeAlias = Request | Decision | Closing | PublishState

@@ -22,7 +22,7 @@ Recorded = dict[tuple[str, str], Entry]
 class Decisions:
     """The commands of the turn under way; ``recorded`` is None while the run is live."""
 
-    __slots__ = ("_loop", "at_us", "commands", "fault", "patches", "recorded")
+    __slots__ = ("_loop", "at_us", "commands", "fault", "patches", "published", "recorded")
 
     def __init__(self, loop: WorkflowLoop) -> None:
         self._loop = loop
@@ -30,7 +30,13 @@ class Decisions:
         self.commands: list[c.Command] = []
         self.recorded: Recorded | None = None
         self.fault: Fault | None = None
+        self.published: bytes | None = None  # in the turn under way
         self.patches: dict[str, bool] = {}  # which of them this generation applies, once it has asked
+
+    @property
+    def behind_us(self) -> int:
+        """By how much the clock is behind journal time, which never goes back, as the event under way tells it."""
+        return self._loop.now_us - self.at_us
 
     def request(self, request: c.Request) -> None:
         """Ask for something that leaves no entry. On replay what is still open is asked for again at the end."""
@@ -48,6 +54,11 @@ class Decisions:
         entry = self.recorded.pop((decided.type, decided.key), None)
         if entry is None or (entry.payload != decided.payload and not _same(entry, decided, codec)):
             self.diverge(entry or self._nearest(decided), decided, task_path)
+
+    def publish(self, value: bytes) -> None:
+        """Let people see ``value``. A replay publishes nothing: it was, in the commits that are repeated."""
+        if self.recorded is None:
+            self.published = value
 
     def take(self, type_: str, key: str) -> Entry | None:
         """Take the recorded decision of that type and key out, if there is one."""
@@ -91,7 +102,7 @@ def _same(recorded: Entry, decided: Entry, codec: Codec[object] | None) -> bool:
         for fields in (old, new):
             fields.pop("version", None)
         if codec is not None:
-            name = "input" if "input" in new else "payload"
+            name = next(name for name in ("input", "payload", "result") if name in new)
             if not codec.means_the_same(value_in(recorded, name), value_in(decided, name)):
                 return False
             del old[name], new[name]

@@ -33,12 +33,13 @@ class NewRun:
 
 @value
 class Message:
-    """An entry for another run's inbox."""
+    """An entry for another run's inbox. Of those with one ``delivery_id`` the run gets the first alone."""
 
     run_id: str
     type: str
     key: str
     payload: bytes
+    delivery_id: str | None = None
 
 
 @value
@@ -50,11 +51,20 @@ class Cancellation:
 
 
 @value
+class Answer:
+    """What whoever sent a message under ``delivery_id`` to this run is to hear, as JSON text."""
+
+    delivery_id: str
+    payload: bytes
+
+
+@value
 class Effects:
     """One turn, ready to be committed.
 
     ``entries`` go to this generation's journal in order. ``closing`` ends the generation; then ``requests`` is
-    empty, and of a ``ContinueRun`` ``next_entries`` are the first of the next generation's journal.
+    empty, and of a ``ContinueRun`` ``next_entries`` are the first of the next generation's journal. ``published``
+    is what people are to see of the run, None: what they saw before.
     """
 
     entries: tuple[Entry, ...]
@@ -64,6 +74,8 @@ class Effects:
     requests: tuple[c.Request, ...] = ()
     closing: c.Closing | None = None
     next_entries: tuple[Entry, ...] = ()
+    answers: tuple[Answer, ...] = ()
+    published: bytes | None = None
 
 
 def effects(context: RunContext, event: e.Event, turn: Turn) -> Effects:
@@ -75,6 +87,8 @@ def effects(context: RunContext, event: e.Event, turn: Turn) -> Effects:
     messages: list[Message] = []
     cancels: list[Cancellation] = []
     requests: list[c.Request] = []
+    answers: list[Answer] = []
+    published: bytes | None = None
     for command in turn.commands:
         if isinstance(command, c.Request):
             requests.append(command)
@@ -91,6 +105,10 @@ def effects(context: RunContext, event: e.Event, turn: Turn) -> Effects:
                 messages.append(Message(run_id, signal.type, signal.key, signal.payload))
             case c.CancelChild(_, run_id, reason):
                 cancels.append(Cancellation(run_id, reason))
+            case c.AnswerUpdate(update_id):
+                answers.append(Answer(update_id, entries[-1].payload))
+            case c.PublishState(value):
+                published = value
             case c.CompleteRun() | c.FailRun() | c.CancelRun():
                 if (outcome := to_parent(context, command)) is not None:
                     messages.append(outcome)
@@ -104,6 +122,8 @@ def effects(context: RunContext, event: e.Event, turn: Turn) -> Effects:
         () if turn.closing is not None else tuple(requests),
         turn.closing,
         next_generation(turn.closing, event.at_us) if isinstance(turn.closing, c.ContinueRun) else (),
+        tuple(answers),
+        published,
     )
 
 
@@ -127,6 +147,6 @@ def to_parent(context: RunContext, closing: c.CompleteRun | c.FailRun | c.Cancel
 
 
 def next_generation(closing: c.ContinueRun, at_us: int) -> tuple[Entry, ...]:
-    """Return the first entries of the next generation: its start, and the signals that were not read."""
+    """Return the first entries of the next generation: its start, and the messages that were not taken."""
     started = e.RunStarted(at_us, closing.input, len(closing.unread), closing.child_deadlines)
     return (entry_of_event(started), *(entry_of_event(signal) for signal in closing.unread))

@@ -16,7 +16,7 @@ from continuum._core import events as e
 from continuum._core.failure import decode_failure, encode_failure
 from continuum._core.jsontext import dump, load
 from continuum._core.values import value
-from continuum.errors import DecodeError
+from continuum.errors import DecodeError, Failure
 
 
 @value
@@ -37,6 +37,7 @@ DECISIONS = frozenset(
         "signal_sent",
         "side_effect_recorded",
         "patch_applied",
+        "update_answered",
     }
 )
 _SIGNAL = b'{"payload":'
@@ -69,6 +70,8 @@ def entry_of_event(event: e.Event) -> Entry:
         case e.SignalReceived(at, name, payload, delivery_id):
             text = b'{"delivery_id":%b,"payload":%b}' % (dump(delivery_id), payload)
             return Entry("signal_received", name, at, text)
+        case e.UpdateRequested(at, name, payload, update_id):
+            return Entry("update_requested", name, at, b'{"id":%b,"input":%b}' % (dump(update_id), payload))
         case e.CancelRequested(at, reason):
             return Entry("cancel_requested", "", at, dump({"reason": reason}))
         case e.RunStarted(at, given, carried, deadlines):
@@ -102,6 +105,15 @@ def entry_of_decision(decision: c.Decision, at_us: int) -> Entry:
             )
         case c.ApplyPatch(patch):
             return Entry("patch_applied", patch, at_us, b"{}")
+        case c.AnswerUpdate(update_id, result, failure, refused):
+            return Entry("update_answered", update_id, at_us, answer_of_update(result, failure, refused=refused))
+
+
+def answer_of_update(result: bytes | None, failure: Failure | None, *, refused: bool) -> bytes:
+    """Return the answer to an update as the journal has it and as who asked reads it."""
+    if failure is None:
+        return b'{"result":%b}' % (result or b"null")
+    return b'{"%b":%b}' % (b"refused" if refused else b"error", encode_failure(failure))
 
 
 @lru_cache(maxsize=4096)
@@ -196,6 +208,11 @@ def _signal_received(entry: Entry) -> e.Event:
     return e.SignalReceived(entry.at_us, entry.key, dump(fields["payload"]), fields.get("delivery_id"))
 
 
+def _update_requested(entry: Entry) -> e.Event:
+    fields = _require(entry, "id", "input")
+    return e.UpdateRequested(entry.at_us, entry.key, dump(fields["input"]), str(fields["id"]))
+
+
 def _cancel_requested(entry: Entry) -> e.Event:
     return e.CancelRequested(entry.at_us, str(fields_of(entry).get("reason", "")))
 
@@ -224,6 +241,7 @@ _READERS: dict[str, Callable[[Entry], e.Event]] = {
     "child_cancelled": _child_cancelled,
     "child_start_failed": _child_start_failed,
     "signal_received": _signal_received,
+    "update_requested": _update_requested,
     "cancel_requested": _cancel_requested,
     "run_started": _run_started,
 }

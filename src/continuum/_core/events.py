@@ -114,6 +114,16 @@ class SignalReceived:
 
 
 @value
+class UpdateRequested:
+    """Somebody asks for an update and waits for its answer. ``payload`` is its input."""
+
+    at_us: int
+    name: str
+    payload: bytes
+    update_id: str
+
+
+@value
 class CancelRequested:
     """Somebody asked the run to stop: its main task gets ``CancelledError``."""
 
@@ -133,5 +143,6 @@ Event: TypeAlias = (
     | ChildCancelled
     | ChildStartFailed
     | SignalReceived
+    | UpdateRequested
     | CancelRequested
 )

@@ -2,7 +2,7 @@
 
 The rule: one key names one child for all of a run's generations. How a child ended is known once it stands in
 the parent's journal, and awaiting it again gives the same answer. A child of an earlier generation is known by
-its ref or its outcome alone.
+its ref or its outcome alone; started again, it is for the journal to say whether it is the same one.
 """
 
 from __future__ import annotations
@@ -159,9 +159,13 @@ class Family:
         self._decisions.decide(decision, path, program.input)
         if known is None:
             known = self._children[key] = Child(key, run_id, decision)
-        else:
+        elif known.outcome is None:
             known.start = decision
-        if options.timeout is not None and known.outcome is None:
+        else:  # how an earlier generation's child ended, perhaps another one's: who has it keeps it, nobody else
+            cancelled, known = known.cancelled, Child(key, run_id, decision)
+            known.cancelled = cancelled
+            self._children[key] = known
+        if options.timeout is not None:
             self._bound(known, due_us(self._loop.time() + cast("Any", options.timeout).total_seconds()))
         return known
 
@@ -305,9 +309,9 @@ class Family:
                 self._bound(child, at_us)
 
     def deadlines(self) -> tuple[tuple[str, int], ...]:
-        """Return the timeouts of children that have not ended, for the next generation."""
+        """Return the timeouts of children that have not ended, for the next generation, by the clock."""
         return tuple(
-            (child.key, child.deadline_us)
+            (child.key, child.deadline_us - self._decisions.behind_us)
             for child in self._children.values()
             if child.outcome is None and child.deadline_us is not None
         )
@@ -322,12 +326,10 @@ class Family:
         child = self._children.get(key)
         return child is not None and child.outcome is not None
 
-    def unanswered(self) -> list[c.AwaitChild]:
-        """Return questions about the children this generation has started and heard nothing of."""
+    def unanswered(self) -> list[c.StartChild]:
+        """Return the starts of this generation that nothing was heard of."""
         return [
-            c.AwaitChild(child.key, child.run_id)
-            for child in self._children.values()
-            if child.start is not None and child.outcome is None
+            child.start for child in self._children.values() if child.start is not None and child.outcome is None
         ]
 
     def awaited(self) -> Iterator[Child]:

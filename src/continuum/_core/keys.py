@@ -13,13 +13,14 @@ from continuum.errors import InvalidId
 
 MAX_KEY_BYTES = 80
 MAX_RUN_ID_BYTES = 900
-_PATH = re.compile(r"[tg]\d+\.")
+_PATH = re.compile(r"[tgu]\d+\.")
 
 
 class Scope:
     """One task's place in its run: the path to it, and what it has counted so far.
 
-    The main task's path is empty; the second task it makes is ``t2.``, that one's first ``t2.t1.``.
+    The main task's path is empty; the second task it makes is ``t2.``, that one's first ``t2.t1.``. The task that
+    handles the third update is ``u3.``.
     """
 
     __slots__ = ("_counts", "_tasks", "path", "streams")

@@ -55,7 +55,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self.in_turn = False
         self.stopped = False
         self.discarded = False
-        self.aside = False  # inside a side effect, which a replay does not repeat
+        self.aside = False  # inside a side effect or a validator, which a replay does not repeat
         self.unstarted = 0  # calls of activities and children that nobody has awaited yet
         self.exit: SystemExit | None = None
         self.unhandled: list[dict[str, Any]] = []  # the first few exceptions that nobody looked at
@@ -125,6 +125,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """Start the main task, in a context of its own: nothing of the host's leaks in."""
         return self._task(coro, "main", Context(), self.root)
 
+    def spawn_as(self, coro: Coroutine[Any, Any, Any], name: str, context: Context, scope: Scope) -> None:
+        """Start a task that no task of the workflow's makes, under a path of its own."""
+        self._task(coro, name, context, scope)
+
     def next_number(self) -> int:
         """Return the number that the next task or future hashes by."""
         self._number += 1
@@ -136,7 +140,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         if type(task) is WorkflowTask and not self.aside:
             return task.scope
         if self.aside:
-            problem = "this was called inside a side effect, which a replay does not repeat"
+            problem = "this was called inside a side effect or a validator, which a replay does not repeat"
         elif task is None:
             problem = "this was called from a bare callback"
         else:

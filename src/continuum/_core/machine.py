@@ -32,6 +32,7 @@ from continuum._core.loop import MAX_CALLBACKS_PER_TURN, WATCH, WorkflowLoop
 from continuum._core.mailbox import Conditions, Mailbox
 from continuum._core.requests import Activities, Timers
 from continuum._core.tasks import WorkflowTask
+from continuum._core.updates import Updates
 from continuum.errors import DecodeError, DefinitionError, EncodeError, Failure, WorkflowMisuse
 
 MAX_CHILD_DEPTH = 10
@@ -61,6 +62,10 @@ class Program(Protocol):
     def result(self) -> Codec[Any]: ...
     @property
     def signals(self) -> Mapping[str, Codec[Any]]: ...
+    @property
+    def state(self) -> Codec[Any]: ...
+    @property
+    def undeclared(self) -> Callable[[str], str | None]: ...
     @property
     def function(self) -> Callable[..., Coroutine[Any, Any, Any]]: ...
     @property
@@ -104,6 +109,7 @@ class Machine:
         "program",
         "signals",
         "timers",
+        "updates",
     )
 
     def __init__(self, program: Program, context: RunContext) -> None:
@@ -120,6 +126,7 @@ class Machine:
             loop, self.decisions, context.run_id, context.generation, context.depth, context.max_child_depth
         )
         self.signals = Mailbox(loop)
+        self.updates = Updates(loop, self.decisions, self.signals, program.undeclared)
         self.conditions = Conditions(loop)
         self._main: WorkflowTask | None = None
         self._cancelled: str | None = None
@@ -270,6 +277,9 @@ class Machine:
         if decisions.fault is not None:
             self._locate_fault()
             return
+        if decisions.published is not None:
+            decisions.commands.append(c.PublishState(decisions.published))
+            decisions.published = None
         main = self._main
         if loop.exit is not None or (main is not None and main.done()):
             loop.stopped = True
@@ -294,6 +304,8 @@ class Machine:
                 self.children.ended(event)
             case e.SignalReceived():
                 self.signals.put(event)
+            case e.UpdateRequested():
+                self.updates.requested(event)
             case e.CancelRequested(reason=reason):
                 self._cancelled = reason
                 if self._main is not None:
@@ -312,6 +324,7 @@ class Machine:
             self.decisions.undecodable(error)
         self.children.carry_deadlines(event.child_deadlines)
         self._main = self.loop.spawn(self._run_main(given))
+        self.updates.open()
         if self._cancelled is not None:  # asked before it began
             self._main.cancel()
 
@@ -347,6 +360,7 @@ class Machine:
             )
         error = main.exception()
         if (given := _continuation(error)) is not None:
+            self.updates.close()
             return c.ContinueRun(given, self.signals.unread(), self.children.deadlines())
         if error is not None:
             return c.FailRun(capture(error))

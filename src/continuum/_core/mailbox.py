@@ -1,7 +1,7 @@
-"""Signals that have arrived, and conditions that are waited for.
+"""Signals and updates that have arrived, and conditions that are waited for.
 
-The rule: a signal is kept from its arrival until it is read or the generation ends, first in, first out for each
-name; those not read are handed to the next generation in the order they came.
+The rule: a message is kept from its arrival until it is taken or the generation ends, first in, first out for each
+name; those not taken are handed to the next generation in the order they came.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from continuum._core.loop import WorkflowLoop
 
 
 class Mailbox:
-    """The signals of one run's generation."""
+    """The signals of one run's generation that nobody has read, and the updates that nobody has begun with."""
 
-    __slots__ = ("_arrived", "_boxes", "_loop", "_waiting")
+    __slots__ = ("_arrived", "_boxes", "_loop", "_updates", "_waiting")
 
     def __init__(self, loop: WorkflowLoop) -> None:
         self._loop = loop
         self._boxes: dict[str, deque[tuple[int, e.SignalReceived]]] = {}
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._updates: list[tuple[int, e.UpdateRequested]] = []
         self._arrived = 0
 
     def put(self, signal: e.SignalReceived) -> None:
@@ -52,11 +53,24 @@ class Mailbox:
             del self._boxes[name]
         return signal
 
-    def unread(self) -> tuple[e.SignalReceived, ...]:
-        """Return what nobody has read, in order of arrival."""
-        return tuple(
-            signal for _, signal in sorted((pair for box in self._boxes.values() for pair in box), key=_order)
-        )
+    def put_update(self, update: e.UpdateRequested) -> None:
+        """Keep an update that has no handler yet."""
+        self._arrived += 1
+        self._updates.append((self._arrived, update))
+
+    def take_updates(self, wanted: Callable[[str], bool]) -> list[e.UpdateRequested]:
+        """Give out the updates that are kept and whose name is ``wanted``, in order of arrival."""
+        taken = [pair for pair in self._updates if wanted(pair[1].name)]
+        if taken:
+            self._updates = [pair for pair in self._updates if not wanted(pair[1].name)]
+        return [update for _, update in taken]
+
+    def unread(self) -> tuple[e.SignalReceived | e.UpdateRequested, ...]:
+        """Return what nobody has taken, in order of arrival."""
+        pairs: list[tuple[int, e.SignalReceived | e.UpdateRequested]] = [*self._updates]
+        for box in self._boxes.values():
+            pairs += box
+        return tuple(message for _, message in sorted(pairs, key=_order))
 
     def awaited(self) -> list[str]:
         """Return the names that somebody waits for."""
@@ -71,7 +85,7 @@ class Mailbox:
                 return
 
 
-def _order(pair: tuple[int, e.SignalReceived]) -> int:
+def _order(pair: tuple[int, e.SignalReceived | e.UpdateRequested]) -> int:
     return pair[0]
 
 

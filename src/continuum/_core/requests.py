@@ -149,7 +149,9 @@ class Timers:
             scope = self._loop.root if running is None else self._loop.scope()
             handle.key = scope.key("timer")
         self._pending[handle.key] = handle
-        self._decisions.request(c.StartTimer(handle.key, due_us(handle.when())))
+        # Journal time may be ahead of the event: the clock was set back. The timer waits no longer for that.
+        handle.due_us = due_us(handle.when()) - self._decisions.behind_us
+        self._decisions.request(c.StartTimer(handle.key, handle.due_us))
 
     def disarm(self, handle: TimerHandle) -> None:
         """Forget a timer that is not needed any more; one that has fired is forgotten already."""
@@ -167,11 +169,13 @@ class Timers:
         if handle is None:
             words = f"no timer of that key is set; the workflow waits for {self._loop.machine.waiting_for()}"
             self._decisions.diverge(entry_of_event(event), words, "", event.key)
+        # Who is woken by a timer never sees a time before it.
+        self._loop.now_us = max(self._loop.now_us, due_us(handle.when()))
         self._loop.fire(handle)
 
     def outstanding(self) -> Iterator[c.StartTimer]:
         """Yield the timers that are set, in the order they were."""
-        return (c.StartTimer(key, due_us(handle.when())) for key, handle in self._pending.items())
+        return (c.StartTimer(key, handle.due_us) for key, handle in self._pending.items())
 
 
 def due_us(when: float) -> int:

@@ -69,9 +69,9 @@ class Handle:
 
 
 class TimerHandle(Handle):
-    """A callback that waits for its time; ``key`` names the timer while it is pending."""
+    """A callback that waits for its time, by the clock ``due_us``; ``key`` names the timer while it is pending."""
 
-    __slots__ = ("_timers", "_when", "key")
+    __slots__ = ("_timers", "_when", "due_us", "key")
 
     def __init__(
         self,
@@ -85,6 +85,7 @@ class TimerHandle(Handle):
         super().__init__(callback, args, context)
         self._when = when
         self._timers = timers
+        self.due_us = 0
         self.key = key
 
     def when(self) -> float:

@@ -125,6 +125,7 @@ class Activities:
         slots.open()
         try:
             while True:
+                await slots.some.wait()
                 await asyncio.sleep(SCAN_S)
                 slots.call_soon(slots.scan)
         finally:

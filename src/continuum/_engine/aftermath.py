@@ -64,6 +64,7 @@ class Aftermath:
     ) -> None:
         self.draining = False
         self.got_on: Callable[[Resident], None]
+        self.falls_due: Callable[[int], None]
         self._turns = turns
         self._residents = residents
         self._activities = activities
@@ -96,7 +97,7 @@ class Aftermath:
             case Undone():
                 self._undone(taken)
             case Stale():
-                logger.warning("run %r consumed a message twice; it is read anew", run.run_id)
+                logger.warning("this copy of run %r is behind its journal; it is read anew", run.run_id)
                 self._read_anew(run, doubtful=False)
             case Unknown():
                 if taken.commit is not None:
@@ -152,8 +153,12 @@ class Aftermath:
                 self._activities.drop(run)
                 next_generation(run, status)
                 self._turns.schedule(run)
-            case Complete() | Fail() | Cancel() | Passivate():
+            case Complete() | Fail() | Cancel():
                 self._residents.drop(run)
+            case Passivate(wakeup_us):
+                self._residents.drop(run)
+                if wakeup_us is not None:
+                    self.falls_due(wakeup_us)
             case Park():
                 if taken.fault is not None and taken.turns:
                     logger.error("run %r is parked: %s", run.run_id, taken.fault)
@@ -167,6 +172,8 @@ class Aftermath:
             return
         for request in taken.requests:
             self._ask(run, request)
+        if taken.unsure:
+            self._inquiries.compare(run, taken.unsure)
         if run.arrivals:
             self._turns.schedule(run)
         elif run.resting and run.at_rest:
@@ -199,9 +206,7 @@ class Aftermath:
         existed = set(outcome.existed)
         told = {message.run_id for message in commit.messages}
         for at, child in enumerate(commit.children):
-            if child.run_id in existed:
-                self._inquiries.compare(run, child)
-            elif at < commit.claimed:
+            if at < commit.claimed and child.run_id not in existed:
                 born = Resident(_born(child, outcome.at_us), self._now())
                 born.loading = False
                 self._residents.add(born)
@@ -209,6 +214,8 @@ class Aftermath:
                 self._turns.schedule(born)
                 if child.run_id in told:  # the hint came before the child was here
                     self._mailroom.want(born)
+        if existed:
+            self._inquiries.compare(run, [child for child in commit.children if child.run_id in existed])
 
     def _undone(self, taken: TurnTaken) -> None:
         """Write what fell only because another fell: an ended child alone, through its parent's inbox."""

@@ -32,6 +32,7 @@ from continuum._engine.mailroom import MailPoll, Mailroom
 from continuum._engine.outages import Retrying
 from continuum._engine.resident import Resident
 from continuum._engine.residents import Residents
+from continuum._engine.schemas import schemas_of
 from continuum._engine.settings import WorkerSettings
 from continuum._engine.suspects import Suspects
 from continuum._engine.taking import Taker
@@ -77,6 +78,7 @@ class Engine:
         self.clock = Clock(loop.time)
         self.watchdog = Watchdog(blocked_after_s=settings.seconds("blocked_after"))
         self.timers = Timers(self.clock, self._fired)
+        self.clock.jumped = self.timers.look_anew
         taker = Taker(definitions, self.timers, self._claimable, settings.max_child_depth)
         self.turns = Turns(journal, self.residents, taker, self.clock, self.watchdog, hooks)
         self.activities = self._make_activities()
@@ -100,7 +102,9 @@ class Engine:
         self.residents.left, self.residents.orphaned = self._left, self.turns.submit
         self.dispatcher = self._make_dispatcher()
         self.heartbeat = Heartbeat(journal, self.clock, settings.seconds("heartbeat"), self._chance, self._reborn)
-        self.leases = Leases(journal, self.residents, self.suspects)
+        self.leases = Leases(journal, self.residents, self.loader, self.suspects)
+        self.dispatcher.workers = lambda: self.heartbeat.workers
+        self.aftermath.falls_due = lambda at_us: self.dispatcher.falls_due(self.clock.loop_time(at_us))
         self.cache = self._make_cache()
         self.dispatcher.hungry, self.dispatcher.in_doubt = self.cache.make_room, self._look_at_leases.set
 
@@ -281,8 +285,13 @@ class Engine:
 
 def announcements(definitions: Definitions) -> list[Announcement]:
     """Return what a worker says it has."""
-    flows = [Announcement("workflow", name, version) for name, version in definitions.workflows]
-    return flows + [Announcement("activity", name) for name in definitions.activities]
+    flows = [
+        Announcement("workflow", name, version, schemas_of(flow))
+        for (name, version), flow in definitions.workflows.items()
+    ]
+    return flows + [
+        Announcement("activity", name, 0, schemas_of(found)) for name, found in definitions.activities.items()
+    ]
 
 
 def worker_name() -> str:

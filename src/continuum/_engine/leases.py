@@ -13,6 +13,7 @@ import random
 from collections.abc import Awaitable, Callable
 
 from continuum._engine.clock import Clock
+from continuum._engine.loading import Loader
 from continuum._engine.outages import Retrying
 from continuum._engine.residents import Residents
 from continuum._engine.suspects import Suspects
@@ -92,9 +93,10 @@ class Heartbeat:
 class Leases:
     """Compares the leases in the database with the runs in memory."""
 
-    def __init__(self, journal: Journal, residents: Residents, suspects: Suspects) -> None:
+    def __init__(self, journal: Journal, residents: Residents, loader: Loader, suspects: Suspects) -> None:
         self._journal = journal
         self._residents = residents
+        self._loader = loader
         self._suspects = suspects
         self._stray: set[Lease] = set()
 
@@ -114,7 +116,7 @@ class Leases:
                     continue  # a new lease of ours, or a commit that is told its outcome
                 logger.info("run %r was taken away or cancelled; this copy is dropped", run_id)
                 self._residents.drop(run)
-        waiting = self._suspects.holds()
+        waiting = self._suspects.holds() | self._loader.holds()
         stray = {
             lease for lease in leases if lease.run_id not in self._residents.by_id and lease.run_id not in waiting
         }

@@ -2,14 +2,15 @@
 
 The rule: a run is known as loading before its inbox is read, so that no hint of mail is lost in between. One that
 nobody has held before has no entries and begins at once; its mail comes after. A lease is never dropped silently:
-what cannot be loaded now is tried again, what this worker has no code for is released.
+what cannot be loaded now is tried again, what this worker has no code for is released. A run that somebody's open
+transaction holds keeps no other waiting.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from continuum._core.entries import Entry, fields_of
 from continuum._engine.hooks import EngineHooks
@@ -24,6 +25,7 @@ from continuum.definitions import Definitions
 from continuum.errors import DecodeError, Failure
 
 logger = logging.getLogger("continuum.engine")
+AGAIN_S = 0.2  # until a lease is asked for again that somebody's transaction keeps us from
 
 
 class Loader:
@@ -46,12 +48,18 @@ class Loader:
         self._hooks = hooks
         self.failed: Callable[[Resident, Exception], None]
         self._again: list[tuple[Claimed, bool]] = []
+        self._coming: set[str] = set()
         self._some = asyncio.Event()
 
     def reload(self, claimed: Claimed, doubtful: bool) -> None:
         """Read a run anew. ``doubtful``: a commit of it may have happened or not, so take its lease anew first."""
         self._again.append((claimed, doubtful))
+        self._coming.add(claimed.run_id)
         self._some.set()
+
+    def holds(self) -> set[str]:
+        """Return the runs that are still to be read anew."""
+        return set(self._coming)
 
     async def run(self) -> None:
         """Read anew what is to be read anew, until cancelled."""
@@ -59,9 +67,15 @@ class Loader:
             await self._some.wait()
             self._some.clear()
             again, self._again = self._again, []
+            held: list[Claimed] = []
             await self.adopt([claimed for claimed, doubtful in again if not doubtful])
-            if doubted := [Lease(claimed.run_id, claimed.token) for claimed, doubtful in again if doubtful]:
-                await self.adopt(await self._reclaim(doubted))
+            if doubted := {claimed.run_id: claimed for claimed, doubtful in again if doubtful}:
+                found, held = await self._reclaim(doubted)
+                await self.adopt(found)
+                if held:
+                    asyncio.get_running_loop().call_later(AGAIN_S, self._ask_again, held)
+            done = {claimed.run_id for claimed, _ in again} - {claimed.run_id for claimed in held}
+            self._coming -= done - {claimed.run_id for claimed, _ in self._again}
 
     async def adopt(self, claimed: Sequence[Claimed], *, just_claimed: bool = False) -> None:
         """Take in runs whose leases are this worker's, and schedule their turns.
@@ -126,11 +140,28 @@ class Loader:
         run.attempts = {entry.key: _attempt(entry) for entry in loaded.entries if entry.type == "activity_started"}
         self._mailroom.deliver(run, loaded.mail)
 
-    async def _reclaim(self, leases: Sequence[Lease]) -> list[Claimed]:
+    async def _reclaim(self, doubted: Mapping[str, Claimed]) -> tuple[list[Claimed], list[Claimed]]:
+        """Return runs whose leases were taken anew, and those for which that has to wait.
+
+        A child that the unknown write gives birth to can be seen when that has ended, so it waits with its parent.
+        """
         retrying = Retrying("taking leases anew")
         while True:
             async with retrying:
-                return await self._journal.reclaim(leases)
+                found = await self._journal.reclaim([Lease(run.run_id, run.token) for run in doubted.values()])
+                left = doubted.keys() - {run.run_id for run in found}
+                if not left:
+                    return found, []
+                ours = {lease.run_id for lease in await self._journal.leases()}
+                held = [doubted[run_id] for run_id in left if run_id in ours or _parent(run_id) in left & ours]
+                return found, held
+
+    def _ask_again(self, held: Sequence[Claimed]) -> None:
+        for claimed in held:
+            if claimed.run_id in self._residents.by_id:  # it was given up and claimed meanwhile
+                self._coming.discard(claimed.run_id)
+            else:
+                self.reload(claimed, True)
 
     async def _give_back(self, claimed: Sequence[Claimed]) -> None:
         """Release runs of definitions that this worker does not have: a generation may change its version."""
@@ -139,6 +170,10 @@ class Loader:
             async with retrying:
                 await self._journal.release([Lease(run.run_id, run.token) for run in claimed])
                 return
+
+
+def _parent(run_id: str) -> str:
+    return run_id.rpartition("/")[0]
 
 
 def _attempt(entry: Entry) -> int:

@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from continuum._core.commands import Request
+from continuum._core.commands import Request, StartChild
 from continuum._core.effects import Effects, Message
 from continuum._core.entries import Entry
-from continuum._core.events import Event
+from continuum._core.events import ChildOutcome, Event
 from continuum._core.machine import Machine
 from continuum._journal.commit import Claimed, Commit, Lease, Status
 from continuum.errors import DecodeError, Failure
 
 if TYPE_CHECKING:
     import asyncio
+
+
+_NONE: frozenset[str] = frozenset()
 
 
 class Arrival(NamedTuple):
@@ -37,10 +40,11 @@ class TurnTaken:
     """Turns of one run that make one commit: taken, and not yet known to be durable.
 
     ``outcome`` is the end of the run as its parent is to hear it; it is no part of ``commit``. ``ended`` are turns
-    of its children that go with it. ``requests`` are acted on after the commit.
+    of its children that go with it. ``requests`` are acted on after the commit. ``started`` are keys of children
+    that may be an earlier generation's, ``unsure`` durable starts of which it is not known whether they are.
     """
 
-    __slots__ = ("commit", "ended", "fault", "outcome", "requests", "run", "turns")
+    __slots__ = ("commit", "ended", "fault", "outcome", "requests", "run", "started", "turns", "unsure")
 
     def __init__(self, run: Resident) -> None:
         self.run = run
@@ -50,6 +54,8 @@ class TurnTaken:
         self.ended: list[TurnTaken] = []
         self.outcome: Message | None = None
         self.fault: Failure | None = None
+        self.started: frozenset[str] = _NONE
+        self.unsure: list[StartChild] = []
 
     def members(self) -> list[TurnTaken]:
         """Return all that go with this one, itself last."""
@@ -78,6 +84,7 @@ class Resident:
         "attempts",
         "claimed",
         "committing",
+        "comparing",
         "consumed",
         "entries",
         "failures",
@@ -110,6 +117,9 @@ class Resident:
         self.owed = False  # activities that were asked for and not begun, because the worker drains
         self.problem: Failure | None = None  # what is wrong with its rows: it is to be parked
         self.inquiries = 0
+        # What is heard meanwhile of children that are being compared with an earlier generation's, by key: if it
+        # is another child's, the machine must hear that first.
+        self.comparing: dict[str, list[Arrival]] = {}
         self.is_new = False  # nobody has held it before: it has no entries
         self.loading = True  # its journal is being read
         self.queued = False  # it waits for its turn
@@ -139,6 +149,24 @@ class Resident:
     def at_rest(self) -> bool:
         """Whether nothing is to be done for it before something happens."""
         return not (self.loading or self.committing or self.queued or self.arrivals)
+
+    def withheld_with(self, event: Event | None) -> list[Arrival] | None:
+        """Return what is withheld with an event, if it is: it tells how a child that is being compared ended."""
+        return self.comparing.get(event.key) if isinstance(event, ChildOutcome) else None
+
+    def withhold(self) -> list[TurnTaken]:
+        """Withhold what has arrived of children that are being compared; return turns that were to go with it."""
+        arrivals, turns = list(self.arrivals), list[TurnTaken]()
+        self.arrivals.clear()
+        for arrival in arrivals:
+            withheld = self.withheld_with(arrival.event)
+            if withheld is None:
+                self.arrivals.append(arrival)
+            elif arrival.ended:
+                turns += arrival.ended
+            else:
+                withheld.append(arrival)
+        return turns
 
     def standing(self, status: Status) -> Commit:
         """Return the commit that changes how the run stands, and writes nothing else."""

@@ -59,6 +59,7 @@ class Slots:
         self._lane_of: dict[object, Lane] = {}  # by a definition's parameters, which copies of it share
         self._threads = Threads(threads, "continuum-activity")
         self._young: dict[Attempt, None] = {}  # first attempts not told of as begun, the oldest first
+        self.some = asyncio.Event()  # there is something to scan, or was when it was last scanned
         self.leavers = Leavers(self._free)
         self._context = copy_context()  # of all callbacks here: they must not inherit that of who starts
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -101,6 +102,7 @@ class Slots:
         if attempt.holds:
             self._young.pop(attempt, None)
             self.leavers.add(attempt, self.time())
+            self.some.set()
         else:
             attempt.lane.waiting.pop(attempt, None)
 
@@ -116,6 +118,8 @@ class Slots:
         if self.leavers:
             self.leavers.scan(now)
             self._left()
+        if not (self._young or self.leavers):
+            self.some.clear()
 
     # The loop; before ``open`` it is the caller's.
 
@@ -141,6 +145,8 @@ class Slots:
         attempt.began = self.time()
         if attempt.number == 1:
             self._young[attempt] = None
+            if not self.some.is_set():
+                self.some.set()
         else:
             self.call_soon(self._tell_begun, attempt)
         if attempt.lane.threaded:

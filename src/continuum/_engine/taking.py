@@ -70,7 +70,9 @@ class Taker:
         self._note(run, taken, started, turn)
         if claimed.generation > 1 and len(entries) > started.carried:
             # A child of an earlier generation may bear the same id. Whoever was told so may have died since.
-            taken.requests += machine.children.unanswered()
+            taken.unsure = machine.children.unanswered()
+            run.comparing = {start.key: [] for start in taken.unsure}
+            run.withhold()  # no turn goes with what it takes: that is for parents that have a machine
 
     def _take_arrivals(self, run: Resident, taken: TurnTaken, consumed: list[int]) -> None:
         machine, arrivals = run.machine, run.arrivals
@@ -79,6 +81,8 @@ class Taker:
         while arrivals and rows < MOST_ROWS and taken.fault is None and machine.closing is None:
             arrival = arrivals[0]
             event = arrival.event
+            if taken.started and isinstance(event, e.ChildOutcome) and event.key in taken.started:
+                return  # it was there before this commit starts the child, so it is an earlier one's
             rows += 1
             if arrival.ended:
                 rows += sum(ended.weight() for ended in arrival.ended)
@@ -101,6 +105,8 @@ class Taker:
         assert run.machine is not None
         found = effects(run.machine.context, event, turn)
         taken.turns.append(found)
+        if found.children and run.claimed.generation > 1:
+            taken.started |= {child.key for child in found.children}
         for request in found.requests:
             # Timers are this process's own business, and a later event of this very commit may be one of them.
             if type(request) is c.StartTimer:
@@ -125,7 +131,8 @@ class Taker:
         messages = found.messages
         if isinstance(status, (Complete, Fail, Cancel)) and claimed.depth:
             taken.outcome, messages = messages[-1], messages[:-1]
-        if status is KEEP and not (found.entries or consumed or taken.ended or found.cancels or messages):
+        said = found.published is not None
+        if status is KEEP and not (found.entries or consumed or taken.ended or found.cancels or messages or said):
             return None
         children, mine = found.children, 0
         if children and taken.fault is None:
@@ -142,6 +149,8 @@ class Taker:
             messages,
             found.cancels,
             status=status,
+            published=found.published,
+            answers=found.answers,
         )
 
     def _status(self, workflow: str, found: Effects) -> Status:
@@ -194,6 +203,8 @@ def next_generation(run: Resident, status: Continue) -> None:
     run.claimed = run.claimed._replace(generation=run.claimed.generation + 1, version=status.version)
     run.entries, run.machine, run.seq = status.entries, None, len(status.entries)
     run.timers, run.attempts = {}, {}
+    run.arrivals.extend(chain.from_iterable(run.comparing.values()))
+    run.comparing = {}
     kept = [
         arrival._replace(event=None) if isinstance(arrival.event, _OWN_EVENTS) else arrival
         for arrival in run.arrivals
@@ -204,7 +215,7 @@ def next_generation(run: Resident, status: Continue) -> None:
 
 
 # What a generation has asked for itself; the next one knows nothing of it.
-_OWN_EVENTS = (e.ActivityStarted, e.ActivityCompleted, e.ActivityFailed, e.TimerFired)
+_OWN_EVENTS = (e.ActivityStarted, e.ActivityCompleted, e.ActivityFailed, e.TimerFired, e.ChildStartFailed)
 
 
 def _together(turns: list[Effects]) -> Effects:
@@ -217,6 +228,8 @@ def _together(turns: list[Effects]) -> Effects:
         (),
         last.closing if last is not None else None,
         last.next_entries if last is not None else (),
+        _all(found.answers for found in turns),
+        next((found.published for found in reversed(turns) if found.published is not None), None),
     )
 
 

@@ -14,7 +14,8 @@ from continuum._engine.clock import Clock
 from continuum._engine.resident import Resident
 
 MOST_AT_ONCE = 1_000  # fired in one callback; then others have their turn
-LONGEST_S = 3600.0  # between looks: the clock may be set meanwhile
+LONGEST_S = 3600.0  # between looks: a loop that is asked to wait for centuries need not be able to
+LATE_S = 1e-6  # a look is that late: one that is early by a rounding would look again at once, for ever
 
 
 class Timers:
@@ -39,6 +40,11 @@ class Timers:
         if self._next is None or due_us < self._next_us:
             self._look_at(due_us)
 
+    def look_anew(self) -> None:
+        """Look when the next one is due: the clock was set."""
+        if self._heap:
+            self._look_at(self._heap[0][0])
+
     def close(self) -> None:
         """Forget everything."""
         self._heap.clear()
@@ -50,7 +56,7 @@ class Timers:
         if self._next is not None:
             self._next.cancel()
         loop = asyncio.get_running_loop()
-        when = min(self._clock.loop_time(due_us), loop.time() + LONGEST_S)
+        when = min(self._clock.loop_time(due_us) + LATE_S, loop.time() + LONGEST_S)
         self._next_us = due_us
         self._next = loop.call_at(when, self._look)
 

@@ -59,9 +59,14 @@ class Turns:
 
     def arrive(self, run: Resident, event: e.Event | None, mail: int | None = None) -> None:
         """Take in an event of a run."""
-        if not run.gone:
-            run.arrivals.append(Arrival(event, mail))
-            self.schedule(run)
+        if run.gone:
+            return
+        arrival = Arrival(event, mail)
+        if run.comparing and (withheld := run.withheld_with(event)) is not None:
+            withheld.append(arrival)
+            return
+        run.arrivals.append(arrival)
+        self.schedule(run)
 
     def schedule(self, run: Resident) -> None:
         """Let a run have its turn, unless it waits for something that will schedule it."""
@@ -151,7 +156,7 @@ class Turns:
         assert outcome is not None
         assert taken.commit is not None
         parent = self._residents.by_id.get(outcome.run_id)
-        if parent is None or parent.machine is None or taken.commit.cancels:
+        if parent is None or parent.machine is None or taken.commit.cancels or outcome.key in parent.comparing:
             return False
         if taken.weight() > MOST_TOGETHER or len(outcome.payload) > LARGEST_HELD:
             return False

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import psycopg
+
 from continuum._journal.commit import (
     Cancel,
     Commit,
@@ -23,7 +25,7 @@ from continuum._journal.commit import (
     Stale,
     Undone,
 )
-from continuum._journal.connections import JsonText
+from continuum._journal.connections import JsonText, is_of_a_copy, one_line
 from continuum._journal.hints import Hints
 from continuum._journal.render import TABLES, Rendered
 
@@ -59,15 +61,20 @@ class Group:
         """Tell whether the group must not travel with others."""
         return self.rows > LARGE_ROWS or self.size > LARGE_BYTES or self.cascades
 
-    def refuse(self, error: str) -> None:
+    def refuse(self, error: Exception) -> None:
         """Tell that Postgres refuses the group. Whose fault it is of several shows when each is tried alone."""
-        logger.error("a commit of run %r is refused: %s", self.run_ids()[0], error)
+        logger.error("a commit of run %r is refused: %s", self.run_ids()[0], one_line(error))
         alone = len(self.members) == 1
-        self.settle(Rejected(error) if alone else Undone() for _ in self.members)
+        self.settle(refusal(error) if alone else Undone() for _ in self.members)
 
     def settle(self, outcomes: Iterable[Outcome]) -> None:
         """Tell the outcomes, once."""
         self.leave(self, tuple(outcomes))
+
+
+def refusal(error: Exception) -> Outcome:
+    """Return what becomes of a commit that Postgres refuses: its entries may be there, and its copy is behind."""
+    return Stale() if isinstance(error, psycopg.Error) and is_of_a_copy(error) else Rejected(one_line(error))
 
 
 @dataclass(slots=True)
@@ -151,13 +158,15 @@ def tell(hints: Hints, groups: Iterable[Group], result: Written) -> None:
         hints.mail(result.near, result.far)
     passivated: list[str] = []
     ended: list[str] = []
+    answered: list[str] = []
     ready: set[str] = set()
     queues: set[str] = set()
     void = result.fenced | result.undone | result.stale
     for group in groups:
         for member in group.members:
             commit = member.commit
-            if not (member.standing or commit.children or commit.tasks) or commit.run_id in void:
+            told = member.standing or commit.children or commit.tasks or commit.answers
+            if not told or commit.run_id in void:
                 continue
             match commit.status:
                 case Passivate():
@@ -166,6 +175,8 @@ def tell(hints: Hints, groups: Iterable[Group], result: Written) -> None:
                     ended.append(commit.run_id)
                 case _:
                     pass
+            if commit.answers:
+                answered.append(commit.run_id)
             for child in commit.children[commit.claimed :]:
                 ready.add(f"{child.workflow}:{child.version}")
             queues.update(task.queue for task in commit.tasks)
@@ -173,6 +184,8 @@ def tell(hints: Hints, groups: Iterable[Group], result: Written) -> None:
         hints.arm(passivated)
     if ended:
         hints.say("ended", ended)
+    if answered:
+        hints.say("answered", answered)
     if ready:
         hints.say("ready", ready)
     if queues:
@@ -187,4 +200,5 @@ def doubt(hints: Hints, groups: Iterable[Group]) -> None:
             hints.arm((commit.run_id, *(message.run_id for message in commit.messages)))
             hints.say("ready", {f"{child.workflow}:{child.version}" for child in commit.children})
             hints.say("ended", [commit.run_id] if isinstance(commit.status, Complete | Fail | Cancel) else ())
+            hints.say("answered", [commit.run_id] if commit.answers else ())
             hints.say("tasks", {task.queue for task in commit.tasks})

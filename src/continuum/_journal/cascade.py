@@ -15,9 +15,10 @@ from continuum._core import commands as c
 from continuum._core.effects import to_parent
 from continuum._core.failure import encode_failure
 from continuum._core.machine import RunContext
-from continuum._journal.connections import JsonText, is_storable
+from continuum._journal.connections import JsonText
 from continuum._journal.hints import Hints
 from continuum._journal.statements import Statement, statement
+from continuum._journal.storable import is_storable
 from continuum.errors import DatabaseRefused, Failure
 
 T = TypeVar("T")

@@ -6,10 +6,11 @@ lease is the one it names. Values are JSON text as ``bytes``, times are microsec
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from continuum._core.effects import Cancellation, Message, NewRun
+from continuum._core.effects import Answer, Cancellation, Message, NewRun
 from continuum._core.entries import Entry
 
 # --- how a run stands after its commit
@@ -88,7 +89,8 @@ class Commit(NamedTuple):
 
     ``entries`` are numbered from ``seq`` in ``generation``. ``consumed`` are the inbox ids of the messages they
     record. Of ``children``, the first ``claimed`` are leased to this worker at birth, with token 1.
-    ``discarded`` are keys of tasks that nobody waits for any more.
+    ``discarded`` are keys of tasks that nobody waits for any more. ``published`` replaces what people see of the
+    run, if it is not None. ``answers`` go to those who sent messages under these ids; the first answer stays.
     """
 
     run_id: str
@@ -105,6 +107,7 @@ class Commit(NamedTuple):
     discarded: tuple[str, ...] = ()
     status: Status = KEEP
     published: bytes | None = None
+    answers: tuple[Answer, ...] = ()
 
 
 # --- what became of it
@@ -130,7 +133,7 @@ class Fenced:
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """Nothing was written: a message that it consumes is journaled already. Drop this copy, load the run anew."""
+    """Nothing was written: what it consumes or appends is journaled already. Drop this copy, load the run anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +201,17 @@ class Claimed(NamedTuple):
     retry: bytes | None
 
 
+class Claims(list[Claimed]):
+    """What one claim gave: runs, those of one definition in the order they were due.
+
+    ``due_in_s``: in how many seconds the next run of these definitions is due, as far as is known.
+    """
+
+    def __init__(self, runs: Iterable[Claimed] = (), due_in_s: float | None = None) -> None:
+        super().__init__(runs)
+        self.due_in_s = due_in_s
+
+
 class Mail(NamedTuple):
     """A message as it lies in an inbox.
 
@@ -246,6 +260,9 @@ class TakenOver:
     released: int
     parked: tuple[str, ...]
     workers: tuple[str, ...]
+
+
+NOBODY = TakenOver(0, (), ())
 
 
 @dataclass(frozen=True, slots=True)

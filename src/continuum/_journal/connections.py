@@ -17,6 +17,7 @@ from psycopg.abc import AdaptContext, Buffer
 from psycopg.adapt import Dumper, Loader
 from psycopg.conninfo import conninfo_to_dict
 
+from continuum._journal.storable import is_storable
 from continuum.errors import DatabaseUnreachable, InvalidSetting
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
@@ -171,11 +172,6 @@ def is_lost(connection: Connection) -> bool:
     return connection.closed or connection.broken
 
 
-def is_storable(text: str) -> bool:
-    """Tell whether Postgres can hold ``text``: if not, no row has it."""
-    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
-
-
 # Classes of errors that come from the values of a statement: it fails each time, whatever the server does.
 _OF_VALUES = ("22", "23", "54", "P0")
 
@@ -185,6 +181,11 @@ def is_of_values(error: psycopg.Error) -> bool:
     return (
         isinstance(error, (psycopg.DataError, psycopg.IntegrityError)) or (error.sqlstate or "")[:2] in _OF_VALUES
     )
+
+
+def is_of_a_copy(error: psycopg.Error) -> bool:
+    """Tell whether entries are there already that a run's copy in memory knows nothing of."""
+    return isinstance(error, errors.UniqueViolation) and error.diag.constraint_name == "events_pkey"
 
 
 def is_of_server(error: psycopg.Error) -> bool:

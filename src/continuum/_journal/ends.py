@@ -1,4 +1,4 @@
-"""Waiting for runs to end.
+"""Waiting for runs to end, and for answers.
 
 The rule: polled, and sooner when somebody says so. All who wait share one statement, however many they are.
 """
@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from typing import Generic, TypeVar
 
 from continuum._journal.commit import End
+from continuum._journal.storable import is_storable
 from continuum.errors import DatabaseBusy, DatabaseRefused, DatabaseUnreachable, RunNotFound
 
 logger = logging.getLogger("continuum.journal")
@@ -18,35 +20,38 @@ logger = logging.getLogger("continuum.journal")
 POLL_S = 1.0
 DEAF_POLL_S = 0.1  # when notifications do not come through
 _CLOSED = "the journal is closed; open another one"
-Read = Callable[[Collection[str]], Awaitable[dict[str, End | None]]]
+T = TypeVar("T")
 
 
-class Ends:
-    """Who waits for which run. ``read`` gives the end of each run that exists, None for a live one."""
+class Waits(Generic[T]):
+    """Who waits for what, by key. ``read`` gives what there is: None while it is to be waited for further."""
 
-    def __init__(self, read: Read, hears: Callable[[], bool]) -> None:
+    def __init__(
+        self, read: Callable[[Collection[str]], Awaitable[dict[str, T | None]]], hears: Callable[[], bool]
+    ) -> None:
         self._read = read
         self._hears = hears
-        self._waiting: dict[str, list[asyncio.Future[End]]] = {}
+        self._waiting: dict[str, list[asyncio.Future[T]]] = {}
         self._asked: set[str] = set()
         self._some = asyncio.Event()
         self._closed = False
 
-    async def wait(self, run_id: str) -> End:
-        """Return how the run ended, when it has. Raises ``RunNotFound``; once closed ``DatabaseUnreachable``."""
+    async def come(self, key: str) -> T:
+        """Return what comes. Raises ``RunNotFound``; once closed ``DatabaseUnreachable``."""
         if self._closed:
             raise DatabaseUnreachable(_CLOSED)
-        future: asyncio.Future[End] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(run_id, []).append(future)
-        self.look([run_id])
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(key, []).append(future)
+        self._asked.add(key)
+        self._some.set()
         try:
             return await future
         finally:
-            waiting = self._waiting.get(run_id, [])
+            waiting = self._waiting.get(key, [])
             if future in waiting:
                 waiting.remove(future)
             if not waiting:
-                self._waiting.pop(run_id, None)
+                self._waiting.pop(key, None)
 
     def close(self) -> None:
         """Tell those who wait that nobody asks for them any more."""
@@ -59,10 +64,7 @@ class Ends:
     def look(self, names: Collection[str]) -> None:
         """Ask soon about these runs: "id/" is all below it, nothing at all is everybody."""
         for name in names:
-            if name.endswith("/"):
-                self._asked.update(run_id for run_id in self._waiting if run_id.startswith(name))
-            elif name in self._waiting:
-                self._asked.add(name)
+            self._asked.update(self._keys_of(name))
         if not names:
             self._asked.update(self._waiting)
         if self._asked:
@@ -82,18 +84,50 @@ class Ends:
             if asked:
                 await self._ask(asked)
 
+    def _keys_of(self, name: str) -> Iterable[str]:
+        if name.endswith("/"):
+            return [key for key in self._waiting if key.startswith(name)]
+        return (name,) if name in self._waiting else ()
+
     async def _ask(self, asked: set[str]) -> None:
         try:
             found = await self._read(asked)
         except (DatabaseUnreachable, DatabaseBusy, DatabaseRefused) as error:
-            logger.info("not known who has ended: %s", error)
+            logger.info("not known what has ended or is answered: %s", error)
             return  # the next poll asks again
-        for run_id in asked:
-            end = found.get(run_id)
-            for future in self._waiting.get(run_id, ()):
+        for key in asked:
+            come = found.get(key)
+            for future in self._waiting.get(key, ()):
                 if future.done():
                     continue
-                if end is not None:
-                    future.set_result(end)
-                elif run_id not in found:
-                    future.set_exception(RunNotFound(run_id))
+                if come is not None:
+                    future.set_result(come)
+                elif key not in found:
+                    future.set_exception(RunNotFound(key.partition("\0")[0]))
+
+
+class Ends(Waits[End]):
+    """Who waits for which run to end; keys are run ids."""
+
+    async def wait(self, run_id: str) -> End:
+        """Return how the run ended, when it has. Raises as ``come`` does."""
+        return await self.come(run_id)
+
+
+class Answers(Waits["bytes | End"]):
+    """Who waits for which answer; see ``key``. A run that ends without it answers with its end."""
+
+    async def answer(self, run_id: str, delivery_id: str) -> bytes | End:
+        """Return the answer when it is there, or the run's end. Raises as ``come`` does."""
+        if not (is_storable(run_id) and is_storable(delivery_id)):
+            raise RunNotFound(run_id)
+        return await self.come(self.key(run_id, delivery_id))
+
+    @staticmethod
+    def key(run_id: str, delivery_id: str) -> str:
+        """Return the key of an answer: no id holds a NUL."""
+        return f"{run_id}\0{delivery_id}"
+
+    def _keys_of(self, name: str) -> Iterable[str]:
+        prefix = name if name.endswith("/") else name + "\0"
+        return [key for key in self._waiting if key.startswith(prefix)]

@@ -16,7 +16,7 @@ from typing import TypeVar
 import psycopg
 
 from continuum._journal.backoff import Backoff
-from continuum._journal.batch import Group, Written, doubt, flush_parts, flush_values, tell, written
+from continuum._journal.batch import Group, Written, doubt, flush_parts, flush_values, refusal, tell, written
 from continuum._journal.commit import Commit, Fenced, Outcome, Rejected, Undone, Unknown
 from continuum._journal.connections import is_lock_timeout, is_of_server, is_of_values, one_line
 from continuum._journal.hints import Hints
@@ -271,15 +271,15 @@ class Flusher:
 
     async def _reject(self, group: Group, error: psycopg.Error) -> None:
         """Settle a group that Postgres refuses; of several members only those whose fault it is are rejected."""
-        faults = [one_line(error)]
+        faults: list[Outcome | None] = [refusal(error)]
         if len(group.members) > 1:
             faults = [await self._fault(member) for member in group.members]
-            faults = faults if any(faults) else [one_line(error)] * len(faults)
+            faults = faults if any(faults) else [refusal(error)] * len(faults)
         logger.error("a commit of run %r is refused: %s", group.run_ids()[0], one_line(error))
-        group.settle([Rejected(fault) if fault else Undone() for fault in faults])
+        group.settle([Undone() if fault is None else fault for fault in faults])
 
-    async def _fault(self, member: Rendered) -> str:
-        """Return why Postgres refuses one member by itself, or nothing. Writes nothing."""
+    async def _fault(self, member: Rendered) -> Outcome | None:
+        """Return how Postgres refuses one member by itself, if it does. Writes nothing."""
         try:
             await self._lane.rows(_BEGIN, {})
             try:
@@ -287,12 +287,12 @@ class Flusher:
                 values = flush_values(self.worker, [member.own], member.rows, WARY)
                 await self._lane.rows(statement("flush", self._schema, parts), values)
             except psycopg.Error as error:
-                return one_line(error) if is_of_values(error) or is_of_server(error) else ""
+                return refusal(error) if is_of_values(error) or is_of_server(error) else None
             finally:
                 await self._lane.rows(_ROLLBACK, {})
         except (OutcomeUnknown, psycopg.Error) as error:
             logger.info("not found out who is to blame: %s", one_line(error))
-        return ""
+        return None
 
     def _hold(self, groups: Sequence[Group]) -> None:
         self._held += groups

@@ -17,10 +17,11 @@ from contextlib import suppress
 import psycopg
 
 from continuum._journal.backoff import Backoff
-from continuum._journal.connections import is_of_values, is_storable, one_line
+from continuum._journal.connections import is_of_values, one_line
 from continuum._journal.hooks import Hooks
 from continuum._journal.lane import Lane, OutcomeUnknown
 from continuum._journal.statements import statement
+from continuum._journal.storable import is_storable
 
 logger = logging.getLogger("continuum.journal")
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S, PAUSE = 0.001, 0.01, 4.0
@@ -33,6 +34,7 @@ CHANNELS = {
     "mail": "{schema}_mail",  # run ids that have mail and that nobody could arm yet: whoever hears it does
     "ready": "{schema}_run_ready",  # definitions, "name:version", with runs that are due
     "ended": "{schema}_run_ended",  # run ids; "id/" for all below it
+    "answered": "{schema}_answered",  # run ids that have answered updates
     "fenced": "{schema}_fenced",  # workers that lost leases
     "tasks": "{schema}_tasks",  # queues with tasks that are due
 }

@@ -12,17 +12,17 @@ from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-import psycopg
-
 from continuum._core.effects import Message
 from continuum._core.failure import encode_failure
 from continuum._core.jsontext import dump
 from continuum._journal.commit import (
+    NOBODY,
     Announcement,
     Beat,
     Cancelled,
     Claimed,
     ClaimedTask,
+    Claims,
     Commit,
     End,
     Lease,
@@ -31,9 +31,9 @@ from continuum._journal.commit import (
     Swept,
     TakenOver,
 )
-from continuum._journal.connections import JsonText, check_url, connect, is_storable
+from continuum._journal.connections import JsonText, check_url, connect
 from continuum._journal.description import RunRow
-from continuum._journal.ends import Ends
+from continuum._journal.ends import Answers, Ends
 from continuum._journal.flusher import Flusher
 from continuum._journal.hints import Hints
 from continuum._journal.hooks import INERT, Hooks
@@ -41,12 +41,13 @@ from continuum._journal.lane import Lane, Lanes, OutcomeUnknown
 from continuum._journal.large import LargeWriter
 from continuum._journal.listener import Listener
 from continuum._journal.migrate import migrate, verify
-from continuum._journal.outside import starting, take_async
+from continuum._journal.outside import Outside
 from continuum._journal.protocol import Hint
 from continuum._journal.reader import Reader
-from continuum._journal.render import message_row
-from continuum._journal.rows import announcement_row, claimed_row, end_row, rendered, root_row
+from continuum._journal.render import message_row, send_parts
+from continuum._journal.rows import announcement_row, claimed_row, claims, rendered, root_row
 from continuum._journal.statements import check_schema, statement
+from continuum._journal.storable import is_storable
 from continuum._journal.tasks import Tasks
 from continuum._journal.views import Views
 from continuum.errors import DatabaseUnreachable, Failure, RunNotFound
@@ -96,16 +97,20 @@ class PostgresJournal:
         self._canceller = LargeWriter(self._cancel_lane, self._hints, schema=schema, hooks=hooks)
         self._flusher = Flusher(self._flush_lane, self._hints, self._large, schema=schema, hooks=hooks)
         self._listener = Listener(check_url(listen_url or url), self._hint_lane, schema, self._heard)
-        self._ends = Ends(self._ends_of, lambda: self._listener.hears)
         self._reader = Reader(self._lanes, schema)
+        self._ends = Ends(self._reader.ends, lambda: self._listener.hears)
+        self._answers = Answers(self._reader.answers, lambda: self._listener.hears)
         self._tasks = Tasks(self._lanes, self._hints, schema)
         self._beat_epoch = -1
         self.views = Views(self._lanes, schema)
+        self.outside = Outside(self._lanes, schema)
         self.submit = self._flusher.submit
         self.hand_in = self._flusher.hand_in
         self.room = self._flusher.room
         self.load = self._reader.load
         self.mail = self._reader.mail
+        self.wait = self._ends.wait
+        self.wait_answer = self._answers.answer
         self.arm = self._hints.arm
 
     @property
@@ -155,29 +160,28 @@ class PostgresJournal:
         """Run the journal's services until cancelled; then close every connection."""
         try:
             async with asyncio.TaskGroup() as services:
-                for service in (self._flusher, self._large, self._hints, self._listener, self._ends):
+                for service in (self._flusher, self._large, self._hints, self._listener):
                     services.create_task(service.run())
+                for waiting in (self._ends, self._answers):
+                    services.create_task(waiting.run())
         finally:
             self._flusher.close()
             self._ends.close()
+            self._answers.close()
             await self._hints.last()
             lanes = (self._flush_lane, self._large_lane, self._cancel_lane, self._hint_lane, self._control)
             await asyncio.gather(*(lane.close() for lane in (*lanes, self._lanes)))
 
     # --- runs
 
-    async def start(
-        self, runs: Sequence[NewRoot], *, connection: psycopg.AsyncConnection[Any] | None = None
-    ) -> set[str]:
+    async def start(self, runs: Sequence[NewRoot]) -> set[str]:
         """Insert root runs; return the ids inserted now."""
-        if connection is not None:
-            return await take_async(connection, starting(self.schema, runs))
         rows = await self._write("start", runs=rendered(root_row, runs))
         started = {row[0] for row in rows}
         self._hints.say("ready", {f"{run.workflow}:{run.version}" for run in runs if run.run_id in started})
         return started
 
-    async def claim(self, definitions: Sequence[tuple[str, int]], limit: int) -> list[Claimed]:
+    async def claim(self, definitions: Sequence[tuple[str, int]], limit: int) -> Claims:
         """Lease due runs to this worker."""
         await self._hooks.reach("claim.begin")
         rows = await self._write(
@@ -188,7 +192,7 @@ class PostgresJournal:
             limit=limit,
         )
         await self._hooks.reach("claim.committed")
-        return [claimed_row(row) for row in rows]
+        return claims(rows)
 
     async def describe(self, run_id: str) -> RunRow | None:
         """Return a run as people see it, or None."""
@@ -203,7 +207,8 @@ class PostgresJournal:
     async def send(self, messages: Sequence[Message]) -> dict[str, str | None]:
         """Put messages into inboxes; return who got nothing, with its state, or None if there is no such run."""
         sendable = [message for message in messages if is_storable(message.run_id)]
-        rows = await self._write("send", messages=rendered(message_row, sendable))
+        wanted = statement("send", self.schema, send_parts(sendable))
+        rows = await self._lanes.write(wanted, {"messages": rendered(message_row, sendable)})
         missed: dict[str, str | None] = {message.run_id: None for message in messages}
         for run_id, state, live in rows:
             if live:
@@ -265,10 +270,7 @@ class PostgresJournal:
             epoch = self._control.epoch
             anew = epoch != self._beat_epoch
             values = {"worker": self.worker_id, "suspect": self._suspect, "reconnected": anew}
-            try:
-                rows = await self._control.rows_now(statement("beat", self.schema), values)
-            except OutcomeUnknown as error:
-                raise DatabaseUnreachable(f"a heartbeat got no answer: {error}") from error
+            rows = await self._controlled("beat", **values)
             self._beat_epoch = epoch
             return Beat(*rows[0])
 
@@ -290,7 +292,11 @@ class PostgresJournal:
 
     async def take_over(self) -> TakenOver:
         """Declare silent workers dead and release their runs."""
-        dead = await self._write("declare_dead", worker=self.worker_id)
+        async with self._beating:  # on the connection of the heartbeat: a new one has to beat before it judges
+            await self._control.now()
+            if self._beat_epoch not in (-1, self._control.epoch):
+                return NOBODY
+            dead = await self._controlled("declare_dead", worker=self.worker_id)
         self._hints.say("fenced", [row[0] for row in dead])
         released, parked = 0, []
         while True:
@@ -334,38 +340,31 @@ class PostgresJournal:
 
     async def ends(self, run_ids: Collection[str]) -> dict[str, End]:
         """Return how those of the runs ended that have."""
-        return {run_id: end for run_id, end in (await self._ends_of(run_ids)).items() if end is not None}
-
-    async def wait(self, run_id: str) -> End:
-        """Wait until a run ends. Raises ``RunNotFound``."""
-        return await self._ends.wait(run_id)
+        return {run_id: end for run_id, end in (await self._reader.ends(run_ids)).items() if end is not None}
 
     # --- tasks
 
     async def claim_tasks(self, queue: str, limit: int, lease_s: float) -> list[ClaimedTask]:
         """Begin attempts of due tasks of a queue."""
-        return await self._tasks.claim(self._me(), queue, limit, lease_s)
+        return await self._tasks.claim(self.worker_id or "", queue, limit, lease_s)
 
     async def renew_tasks(self, beats: Sequence[tuple[ClaimedTask, bytes | None]], lease_s: float) -> set[int]:
         """Prolong attempts, with what they report."""
-        return await self._tasks.renew(self._me(), beats, lease_s)
+        return await self._tasks.renew(self.worker_id or "", beats, lease_s)
 
     async def report_tasks(self, outcomes: Sequence[tuple[ClaimedTask, Message]]) -> set[int]:
         """End attempts with their outcomes."""
-        return await self._tasks.report(self._me(), outcomes)
+        return await self._tasks.report(self.worker_id or "", outcomes)
 
     async def retry_tasks(self, retries: Sequence[tuple[ClaimedTask, float]]) -> set[int]:
         """Put failed attempts back."""
-        return await self._tasks.retry(self._me(), retries)
+        return await self._tasks.retry(self.worker_id or "", retries)
 
     async def requeue_tasks(self, limit: int = 100) -> int:
         """End attempts whose lease has passed."""
-        return await self._tasks.requeue(self._me(), limit)
+        return await self._tasks.requeue(self.worker_id or "", limit)
 
     # --- parts
-
-    def _me(self) -> str:
-        return self.worker_id or ""
 
     def _held(self, leases: Sequence[Lease]) -> dict[str, Any]:
         return {
@@ -374,18 +373,20 @@ class PostgresJournal:
             "tokens": [lease.token for lease in leases],
         }
 
+    async def _controlled(self, file: str, /, **values: Any) -> list[tuple[Any, ...]]:
+        try:
+            return await self._control.rows_now(statement(file, self.schema), values)
+        except OutcomeUnknown as error:
+            raise DatabaseUnreachable(f"a heartbeat got no answer: {error}") from error
+
     async def _write(self, file: str, /, **values: Any) -> list[tuple[Any, ...]]:
         return await self._lanes.write(statement(file, self.schema), values)
-
-    async def _ends_of(self, run_ids: Collection[str]) -> dict[str, End | None]:
-        rows = await self._lanes.read(
-            statement("ends", self.schema), {"run_ids": list(filter(is_storable, run_ids))}
-        )
-        return {row[0]: end_row(*row[1:]) for row in rows}
 
     def _heard(self, kind: str, names: Collection[str]) -> None:
         if kind in ("ended", "gap"):
             self._ends.look(names)
+        if kind in ("ended", "answered", "gap"):
+            self._answers.look(names)
         if kind == "mail":
             self._hints.arm(names)
             kind = "wake"

@@ -43,7 +43,7 @@ PORTION_BYTES = 4_000_000
 LOCK_TIMEOUT = "1s"
 PATIENCE_S = 30.0  # of a cascade for rows that others hold
 # Children come first: a message may go to one. What is consumed comes after what records it.
-_ORDER = ("children", "entries", "messages", "consumed", "tasks", "discarded")
+_ORDER = ("children", "entries", "messages", "consumed", "tasks", "discarded", "answers")
 assert set(_ORDER) == set(TABLES)
 
 
@@ -143,11 +143,11 @@ class LargeWriter:
                 doubt(self._hints, [group])
                 return
             except DatabaseRefused as error:
-                group.refuse(str(error))
+                group.refuse(error)
                 return
             except psycopg.Error as error:
                 if is_of_values(error):
-                    group.refuse(one_line(error))
+                    group.refuse(error)
                     return
                 if is_lock_timeout(error) and self._waiting:  # its rows are held: let others pass
                     asyncio.get_running_loop().call_later(0.25, self.put, worker, group)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from asyncio import Future
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from continuum._core.effects import Message
 from continuum._journal.commit import (
@@ -20,6 +20,7 @@ from continuum._journal.commit import (
     Cancelled,
     Claimed,
     ClaimedTask,
+    Claims,
     Commit,
     End,
     Lease,
@@ -33,9 +34,12 @@ from continuum._journal.commit import (
 from continuum._journal.description import EventRow, RunRow
 from continuum._journal.hooks import Hooks
 
-# Told of what happened elsewhere: "wake" run ids with mail, "ended" run ids (or "id/": all below), "ready"
-# definitions ("name:version") with due runs, "fenced" worker ids that lost leases, "tasks" queues, and "gap":
-# whatever may have been missed.
+if TYPE_CHECKING:
+    from continuum._journal.outside import Outside
+
+# Told of what happened elsewhere: "wake" run ids with mail, "ended" run ids (or "id/": all below), "answered" runs
+# that answered, "ready" definitions ("name:version") with due runs, "fenced" worker ids that lost leases, "tasks"
+# queues, and "gap": whatever may have been missed.
 T = TypeVar("T")
 Hint = Callable[[str, Collection[str]], None]
 
@@ -100,17 +104,25 @@ class Journal(Protocol):
         """Serve until cancelled."""
         ...
 
-    async def start(self, runs: Sequence[NewRoot], *, connection: Any = None) -> set[str]:
+    async def start(self, runs: Sequence[NewRoot]) -> set[str]:
         """Insert root runs. Return the ids inserted now; an id that is missing was taken and is as it was.
 
-        With a ``connection`` of the caller's, it is part of the caller's transaction. Raises ``DatabaseBusy`` if
-        an open transaction is starting one of them.
+        Raises ``DatabaseBusy`` if an open transaction is starting one of them.
         """
         ...
 
-    async def claim(self, definitions: Sequence[tuple[str, int]], limit: int) -> list[Claimed]:
+    async def outside(self) -> Outside:
+        """Return what starts, signals and cancels in callers' transactions.
+
+        Raises ``InvalidSetting`` if this journal is not in a database.
+        """
+        ...
+
+    async def claim(self, definitions: Sequence[tuple[str, int]], limit: int) -> Claims:
         """Lease at most ``limit`` due runs of the given (name, version) to this worker, if it is alive.
 
+        Of one definition those that are due first, in that order. If there were fewer than ``limit``, it also says
+        when the next one is due.
         A call that is cancelled or fails may have leased runs all the same: ``leases`` finds them.
         """
         ...
@@ -144,7 +156,11 @@ class Journal(Protocol):
         ...
 
     async def send(self, messages: Sequence[Message]) -> dict[str, str | None]:
-        """Put messages into inboxes. Return the state of each receiver that got nothing; None: no such run."""
+        """Put messages into inboxes. Return the state of each receiver that got nothing; None: no such run.
+
+        A message with a delivery id that the run has had is left out, and its receiver counts as reached. Raises
+        ``DatabaseBusy`` if an open transaction is sending one with the same id.
+        """
         ...
 
     async def cancel(self, run_id: str, reason: str) -> Cancelled:
@@ -168,7 +184,9 @@ class Journal(Protocol):
     async def reclaim(self, leases: Sequence[Lease]) -> list[Claimed]:
         """Take own leases anew under higher tokens, after a commit whose outcome is unknown.
 
-        May be asked again when it raised. Raises ``DatabaseBusy`` while the unknown write goes on.
+        What is read afterwards of a run that comes back is final: nothing written under an old token follows. A
+        run whose row somebody holds is left out, such as one that the unknown write is still at: ask again, as
+        long as ``leases`` has it. May be asked again when it raised, too.
         """
         ...
 
@@ -219,7 +237,10 @@ class Journal(Protocol):
         ...
 
     async def take_over(self) -> TakenOver:
-        """Declare silent workers dead and release their runs; parks a run at its third death."""
+        """Declare silent workers dead and release their runs; parks a run at its third death.
+
+        Between a new connection and the next ``beat`` it does nothing: who was away himself judges nobody.
+        """
         ...
 
     async def sweep(self, *, every_s: float = 30, budget: int = 1000) -> Swept | None:
@@ -243,6 +264,13 @@ class Journal(Protocol):
 
     async def wait(self, run_id: str) -> End:
         """Wait until a run ends. Raises ``RunNotFound``."""
+        ...
+
+    async def wait_answer(self, run_id: str, delivery_id: str) -> bytes | End:
+        """Wait for the answer to a message that was sent under an id. Raises ``RunNotFound``.
+
+        Of a run that ends without giving one, return how it ended; an answer that was given is there for good.
+        """
         ...
 
     async def claim_tasks(self, queue: str, limit: int, lease_s: float) -> list[ClaimedTask]:

@@ -11,10 +11,13 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from continuum._core.entries import TYPES, Entry
-from continuum._journal.commit import Claimed, Loaded, Mail
+from continuum._journal.commit import Claimed, End, Loaded, Mail
+from continuum._journal.ends import Answers
 from continuum._journal.lane import Lanes
 from continuum._journal.render import BY_REFERENCE
+from continuum._journal.rows import end_row
 from continuum._journal.statements import statement
+from continuum._journal.storable import is_storable
 
 # Messages of one run read at once; the rest come after these are consumed. With an entry and a consumed id for
 # each, a commit of all of them is not a large one.
@@ -53,6 +56,19 @@ class Reader:
             text = _payload(run_id, key, payload, results)
             found.setdefault(run_id, []).append(Mail(number, kind, key, text, generation))
         return {run_id: tuple(messages) for run_id, messages in found.items()}
+
+    async def ends(self, run_ids: Collection[str]) -> dict[str, End | None]:
+        """Return how those of the runs ended that exist; None: not yet."""
+        values = {"run_ids": list(filter(is_storable, run_ids))}
+        rows = await self._lanes.read(statement("ends", self._schema), values)
+        return {row[0]: end_row(*row[1:]) for row in rows}
+
+    async def answers(self, keys: Collection[str]) -> dict[str, bytes | End | None]:
+        """Return the answers under those keys whose runs exist, or how the run ended; None: neither yet."""
+        pairs = [key.split("\0") for key in keys]
+        values = {"run_ids": [run_id for run_id, _ in pairs], "delivery_ids": [found for _, found in pairs]}
+        rows = await self._lanes.read(statement("answers", self._schema), values)
+        return {Answers.key(row[0], row[1]): end_row(*row[3:]) if row[2] is None else row[2] for row in rows}
 
     async def _results(self, rows: Iterable[tuple[Any, ...]], key_at: int) -> dict[str, bytes]:
         wanted = [f"{row[0]}/{row[key_at]}" for row in rows if row[-1] is None]

@@ -6,6 +6,7 @@ JSON and are not touched.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import assert_never
@@ -33,7 +34,7 @@ LARGEST_COPY = 1_000_000
 BY_REFERENCE = "child_completed"
 # 9999-12-30, so that no time zone reads it as the year 10000: what is due later than that is never due.
 LAST_US = 253_402_128_000_000_000
-TABLES = ("entries", "messages", "children", "consumed", "tasks", "discarded")
+TABLES = ("entries", "messages", "children", "consumed", "tasks", "discarded", "answers")
 
 
 @dataclass(slots=True)
@@ -73,6 +74,9 @@ def render(commit: Commit, group: int | None) -> Rendered:
     if commit.discarded:
         keys = [(run, commit.generation, dump(key)) for key in commit.discarded]
         rows["discarded"] = [b'{"r":%b,"g":%d,"k":%b}' % key for key in keys]
+    if commit.answers:
+        told = [(run, dump(answer.delivery_id), answer.payload) for answer in commit.answers]
+        rows["answers"] = [b'{"r":%b,"d":%b,"p":%b}' % answer for answer in told]
     count, size = 1, len(own)
     for found in rows.values():
         count += len(found)
@@ -106,12 +110,20 @@ def copied(kind: str, payload: bytes) -> bytes:
 
 def message_row(message: Message) -> bytes:
     """Return a message that no run sends."""
-    return b'{"to":%b,"t":"%b","k":%b,"p":%b}' % (
+    delivery = b"" if message.delivery_id is None else b',"d":%b' % dump(message.delivery_id)
+    return b'{"to":%b,"t":"%b","k":%b,"p":%b%b}' % (
         dump(message.run_id),
         message.type.encode(),
         dump(message.key),
         message.payload,
+        delivery,
     )
+
+
+def send_parts(messages: Iterable[Message]) -> frozenset[str]:
+    """Return which parts of the statement that sends are needed."""
+    named = any(message.delivery_id is not None for message in messages)
+    return frozenset(("deliveries",)) if named else frozenset()
 
 
 def _message(run: bytes, message: Message) -> bytes:

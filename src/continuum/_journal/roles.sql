@@ -8,7 +8,8 @@ end $$;
 -- What a worker and a client need: rows, never tables. They connect with migrate=False or find nothing to migrate.
 grant usage on schema {schema} to {schema}_worker;
 grant select, insert, update, delete on
-  {schema}.runs, {schema}.events, {schema}.inbox, {schema}.workers, {schema}.tasks, {schema}.definitions
+  {schema}.runs, {schema}.events, {schema}.inbox, {schema}.workers, {schema}.tasks, {schema}.definitions,
+  {schema}.deliveries
   to {schema}_worker;
 grant select, update on {schema}.chores to {schema}_worker;
 grant select on {schema}.migrations, {schema}.overview to {schema}_worker;

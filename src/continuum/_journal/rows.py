@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from continuum._core.jsontext import dump
 from continuum._journal.batch import array
-from continuum._journal.commit import Announcement, Claimed, End, NewRoot
+from continuum._journal.commit import Announcement, Claimed, Claims, End, NewRoot
 from continuum._journal.connections import JsonText, one_line
 from continuum._journal.render import LAST_US
 from continuum.errors import DatabaseRefused
@@ -18,6 +18,12 @@ T = TypeVar("T")
 def claimed_row(row: tuple[Any, ...]) -> Claimed:
     """Return what ``claim`` and ``reclaim`` give of a run."""
     return Claimed(*row)
+
+
+def claims(rows: list[tuple[Any, ...]]) -> Claims:
+    """Return what ``claim`` gives. When the next run is due stands in every row, without runs in a row alone."""
+    due_in_s: float | None = rows[0][-1]
+    return Claims([claimed_row(row[:-1]) for row in rows if row[0] is not None], due_in_s)
 
 
 def end_row(ended: bool, state: str, result: bytes | None, error: bytes | None) -> End | None:

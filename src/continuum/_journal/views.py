@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from continuum._journal.connections import is_storable
 from continuum._journal.description import EventRow, RunRow
 from continuum._journal.lane import Lanes
 from continuum._journal.statements import statement
+from continuum._journal.storable import is_storable
 
 PAGE = 1_000
 

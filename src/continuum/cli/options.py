@@ -131,7 +131,7 @@ async def _with_nearest(client: Client, error: RunNotFound) -> RunNotFound:
 
 
 def _told(run: Verb, arguments: argparse.Namespace) -> int:
-    from continuum.errors import EncodeError, InvalidId, InvalidSetting, UnknownWorkflow
+    from continuum.errors import EncodeError, InvalidId, InvalidSetting, UnknownMessage, UnknownWorkflow
 
     if not hasattr(arguments, "log_level"):  # who has that option shows more than warnings, and does so itself
         show_log()
@@ -144,7 +144,7 @@ def _told(run: Verb, arguments: argparse.Namespace) -> int:
         if arguments.debug:
             raise
         # How it was called, or set up, is wrong.
-        of_caller = isinstance(error, (InvalidSetting, InvalidId, EncodeError, UnknownWorkflow))
+        of_caller = isinstance(error, (InvalidSetting, InvalidId, EncodeError, UnknownMessage, UnknownWorkflow))
         if of_caller or is_of_embedded(error):
             return complain(error, exit_code=2)
         return complain(error)

@@ -16,12 +16,18 @@ from continuum.cli.output import complain, say
 from continuum.cli.text import as_json, printable
 
 if TYPE_CHECKING:
+    from continuum._core.codec import Codec
     from continuum.client import Client
+    from continuum.definitions import Definitions
     from continuum.runs import RunHandle
+    from continuum.workflow import Workflow
 
 ABOUT = """It prints the run's id; with --wait its result instead, as JSON, and ends with 1 if the run failed, was
 cancelled or has not ended in time. The same workflow with the same input under the same --id is the run that is
 there already."""
+
+UPDATE = """Its answer is printed as JSON. It ends with 1 if the update was refused, failed or is not answered in
+time; then the update stays, and its answer can be asked for under the same --id."""
 
 
 def add(commands: Commands) -> None:
@@ -52,7 +58,26 @@ def add(commands: Commands) -> None:
     signal.add_argument("run_id", metavar="RUN")
     signal.add_argument("name", metavar="NAME", help="the signal's name")
     signal.add_argument("payload", metavar="PAYLOAD", nargs="?", help="JSON, or - for stdin; else null")
+    signal.add_argument("--delivery-id", metavar="ID", help="the run gets the first signal sent under it alone")
+    signal.add_argument(
+        "--module", action="append", default=[], metavar="MODULE", help="check against the workflow defined there"
+    )
     signal.set_defaults(late="payload")
+
+    update = add_verb(
+        commands,
+        "update",
+        _update,
+        "ask a run for an update and print its answer",
+        about=UPDATE,
+        example='continuum update order-o1 set_address \'{"street": "Lindenweg"}\' --timeout 10',
+    )
+    update.add_argument("run_id", metavar="RUN")
+    update.add_argument("name", metavar="NAME", help="the update's name")
+    update.add_argument("payload", metavar="INPUT", nargs="?", help="its input as JSON, or - for stdin; else null")
+    update.add_argument("--id", help="names the update: asked again under it, it is the same one")
+    update.add_argument("--timeout", type=seconds, metavar="SECONDS", help="wait no longer for the answer")
+    update.set_defaults(late="payload")
 
     cancel = add_verb(
         commands, "cancel", _cancel, "cancel a run and every run below it", example="continuum cancel order-o1"
@@ -112,13 +137,67 @@ async def _outcome(run: RunHandle[Any], arguments: argparse.Namespace) -> int:
 
 def _signal(arguments: argparse.Namespace) -> int:
     payload = _read("the payload", arguments.payload)
+    definitions = _definitions(arguments)
 
     async def send(client: Client) -> int:
-        await client.signal(arguments.run_id, arguments.name, payload)
+        run: RunHandle[Any] = client.get_run(arguments.run_id)
+        value = payload
+        if definitions is not None:
+            run, flow = await _known(client, run, definitions)
+            value = as_typed(flow.signal_codec(arguments.name), payload)
+        await run.signal(arguments.name, value, delivery_id=arguments.delivery_id)
         say(f"sent {printable(arguments.name)} to {printable(arguments.run_id)}")
         return 0
 
     return with_client(arguments, send)
+
+
+def _update(arguments: argparse.Namespace) -> int:
+    given = _read("the input", arguments.payload)
+
+    async def ask(client: Client) -> int:
+        try:
+            answer = await client.update(
+                arguments.run_id, arguments.name, given, id=arguments.id, timeout=arguments.timeout
+            )
+        except TimeoutError as error:
+            return complain(_told(str(error)))
+        say(as_json(answer))
+        return 0
+
+    return with_client(arguments, ask)
+
+
+def _definitions(arguments: argparse.Namespace) -> Definitions | None:
+    """Return the definitions in the modules that the command line names, if it names any."""
+    if not arguments.module:
+        return None
+    from continuum.cli.modules import load
+    from continuum.definitions import Definitions
+
+    return Definitions(load(arguments.module))
+
+
+async def _known(
+    client: Client, run: RunHandle[Any], definitions: Definitions
+) -> tuple[RunHandle[Any], Workflow[Any, Any]]:
+    """Return a handle on the run that knows its workflow, and the workflow."""
+    found = await run.describe()
+    try:
+        flow = definitions.workflow(found.workflow, found.version)
+    except LookupError as error:
+        raise _wrong(f"run {run.id!r} cannot be checked: {error}") from None
+    return client.get_run(run.id, flow), flow
+
+
+def as_typed(codec: Codec[Any], plain: Any) -> Any:
+    """Return plain JSON as the value that ``codec`` is for. Raises ``EncodeError`` if it does not fit."""
+    from continuum.errors import DecodeError, EncodeError
+
+    try:
+        return codec.decode(json.dumps(plain).encode())
+    except DecodeError as error:
+        raise EncodeError(error.what, error.problem, error.field) from None
 
 
 def _cancel(arguments: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 -- Writes the commits of many runs: each whole, or nothing of it.
 --
--- Locks the rows of the committing runs and no others, in one pass in the order (depth, run_id), the order in which a
+-- Locks the rows of the committing runs and no other runs (of their messages' answers it writes those of these runs
+-- alone), in one pass in the order (depth, run_id), the order in which a
 -- cascade locks too. A run is judged by the owner and token of its locked row, which is the newest version even
 -- after a wait. All else that is read is as it was before the wait, so nothing is decided on it: targets of messages
 -- are only looked up, and who wakes them is settled after the commit (poke.sql). One update a row at most: of two in
@@ -83,6 +84,12 @@ msg as (insert into {schema}.inbox (run_id, type, key, payload) select "to", t, 
     select q.task_id from {schema}.tasks q join json_to_recordset(:discarded::json) x(r text, g int, k text)
       on q.run_id = x.r and q.generation = x.g and q.key = x.k
     where x.r in (select r from ok) order by q.task_id for update of q)))
+-- end
+-- if answers
+, ans as (
+  update {schema}.deliveries d set answer = a.p, answered_at = now()
+  from json_to_recordset(:answers::json) a(r text, d text, p json) join ok using (r)
+  where d.run_id = a.r and d.delivery_id = a.d and d.answer is null)
 -- end
 -- if standing
 , up as (
