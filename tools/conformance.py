@@ -55,7 +55,9 @@ def verdicts(arguments: list[str]) -> dict[tuple[str, str], set[str]]:
     for case in tree.iter("testcase"):
         bad = case.find("failure") is not None or case.find("error") is not None
         verdict = "fails" if bad else "skipped" if case.find("skipped") is not None else "holds"
-        name = case.get("name", "").partition("[")[0]
+        name, _, journal = case.get("name", "").partition("[")
+        if verdict == "skipped" and journal.startswith("memory"):
+            continue  # what speaks to the database is shown on Postgres
         found.setdefault((case.get("classname", ""), name), set()).add(verdict)
     return found
 

@@ -1,0 +1,174 @@
+"""Bugs above the journal: of the machine, and of what brings runs forward."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Check, Mutant, Replacement
+
+TURNS = "_engine/turns.py"
+TASKS = "_core/tasks.py"
+
+IN_CORE = (
+    Mutant(
+        "set-order",
+        "tasks and futures hash by address, so that sets of them iterate in another order each time",
+        "deterministic replay",
+        (
+            Replacement(
+                TASKS,
+                "owing._deliver()\n\n    def __hash__(self) -> int:\n        return self.identity\n",
+                "owing._deliver()\n\n    def __hash__(self) -> int:\n        return object.__hash__(self)\n",
+            ),
+            Replacement(
+                TASKS,
+                "    identity: int\n\n    def __hash__(self) -> int:\n        return self.identity\n",
+                "    identity: int\n\n    def __hash__(self) -> int:\n        return object.__hash__(self)\n",
+            ),
+        ),
+        (
+            Check("core", "core/test_set_order.py::test_tasks_and_futures_hash_alike_in_every_replay"),
+            Check(
+                "programs",
+                "programs/test_programs.py::test_programs_replay_in_another_process_and_hash_seed",
+                {"CONTINUUM_PROGRAMS": "150"},
+            ),
+        ),
+    ),
+    Mutant(
+        "host-clock-in-the-machine",
+        "a turn's time is the host's, not the event's",
+        "deterministic replay",
+        (
+            Replacement(
+                "_core/machine.py",
+                "import asyncio\nfrom collections",
+                "import asyncio\nimport time\nfrom collections",
+            ),
+            Replacement(
+                "_core/machine.py",
+                "        if at_us > loop.now_us:\n            loop.now_us = at_us\n",
+                "        loop.now_us = time.time_ns() // 1000\n",
+            ),
+        ),
+        (
+            Check("core", "core/test_time_and_chance.py::test_now_is_the_recorded_time_on_replay"),
+            Check("core", "core/test_transcripts.py::test_a_run_reads_as_its_transcript"),
+        ),
+    ),
+    Mutant(
+        "early-signal-dropped-at-continue-as-new",
+        "a new generation does not get the signals that nobody had read",
+        "no lost message",
+        (
+            Replacement(
+                "_core/machine.py",
+                "c.ContinueRun(given, self.signals.unread(), self.children.deadlines())",
+                "c.ContinueRun(given, (), self.children.deadlines())",
+            ),
+        ),
+        (
+            Check("core", "core/test_continue_as_new.py::test_unread_signals_are_carried_over_in_order"),
+            Check("conformance", "conformance/test_generations_run.py::test_unread_signals_are_copied_in_order"),
+        ),
+    ),
+)
+
+IN_ENGINE = (
+    Mutant(
+        "activity-started-before-its-cause-is-durable",
+        "requests of a turn are acted on when it is taken, not when it is committed",
+        "durable before visible",
+        (
+            Replacement(
+                TURNS,
+                "            run.committing = True\n            if taken.outcome",
+                "            run.committing = True\n"
+                "            for request in taken.requests:\n"
+                "                self.ask(run, request)\n"
+                "            taken.requests.clear()\n"
+                "            if taken.outcome",
+            ),
+            Replacement(
+                "_engine/engine.py",
+                "        self.turns.aftermath = self.aftermath.after\n",
+                "        self.turns.aftermath = self.aftermath.after\n"
+                "        self.turns.ask = self.aftermath._ask  # type: ignore[attr-defined]\n",
+            ),
+        ),
+        (
+            Check(
+                "conformance",
+                "conformance/test_commits_of_a_run.py::test_no_activity_begins_before_what_caused_it_is_durable",
+            ),
+        ),
+    ),
+    Mutant(
+        "second-commit-in-flight",
+        "a run has its turn though a commit of it is under way",
+        "one writer",
+        (
+            Replacement(
+                TURNS,
+                "if not (run.queued or run.committing or run.loading or run.gone):",
+                "if not (run.queued or run.loading or run.gone):",
+            ),
+            Replacement(
+                TURNS, "if not (run.gone or run.committing or run.loading):", "if not (run.gone or run.loading):"
+            ),
+        ),
+        (Check("conformance", "conformance/test_commits_of_a_run.py::test_a_run_has_one_commit_under_way"),),
+    ),
+    Mutant(
+        "message-handed-out-twice",
+        "mail that is read again before it is consumed reaches its run again",
+        "no lost message",
+        (
+            Replacement(
+                "_engine/mailroom.py",
+                "            if message.id in run.known_mail:\n                continue\n",
+                "",
+            ),
+        ),
+        (Check("conformance", "conformance/test_commits_of_a_run.py::test_a_run_has_one_commit_under_way"),),
+    ),
+    Mutant(
+        "outcome-delivered-without-the-childs-end",
+        "a parent hears of a child's end, and the commit that ends the child is left out",
+        "parent and child are one database",
+        (
+            Replacement(
+                TURNS,
+                "parent.arrivals.append(Arrival(event, None, (taken,)))",
+                "parent.arrivals.append(Arrival(event))",
+            ),
+        ),
+        (Check("conformance", "conformance/test_children.py::test_a_childs_result_comes_back"),),
+    ),
+    Mutant(
+        "wake-dropped-at-passivation",
+        "a run that leaves memory does not say when its earliest timer is due",
+        "no lost wake-up",
+        (
+            Replacement(
+                "_engine/cache.py",
+                "Passivate(wakeup_us, run.machine.waiting_for())",
+                "Passivate(None, run.machine.waiting_for())",
+            ),
+        ),
+        (Check("conformance", "conformance/test_serving.py::test_due_timers_fire_after_downtime"),),
+    ),
+    Mutant(
+        "own-residents-inbox-not-polled",
+        "a worker waits for hints of mail to the runs that it holds",
+        "no lost wake-up",
+        (
+            Replacement(
+                "_engine/engine.py",
+                '        yield self._every(poll_s, "looking for mail", mail.once, self._look_at_mail)\n',
+                "",
+            ),
+        ),
+        (Check("conformance", "conformance/test_commits_of_a_run.py::test_mail_that_nobody_speaks_of_is_found"),),
+    ),
+)
+
+IN_CORE_AND_ENGINE = (*IN_CORE, *IN_ENGINE)

@@ -1,0 +1,164 @@
+"""Bugs of the journal: who may write a run, who takes over from whom, and what a cascade reaches."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Check, Mutant, Replacement
+
+FLUSH = "_journal/sql/flush.sql"
+TAKE_OVER = "_journal/sql/take_over.sql"
+IN_MEMORY = "_journal/memory"
+
+FENCING = (
+    Mutant(
+        "no-fence",
+        "a flush does not look whose lease it is",
+        "one writer",
+        (
+            Replacement(
+                FLUSH,
+                "where l.run_id = o.r and l.lease_owner = :worker and l.lease_token = o.tok)),",
+                "where l.run_id = o.r)),",
+            ),
+        ),
+        (
+            Check("journal", "journal/test_commit.py::test_a_commit_under_an_old_token_changes_nothing"),
+            Check("conformance", "conformance/test_leases.py::test_a_stale_commit_is_rejected_whole"),
+        ),
+        (
+            Replacement(
+                f"{IN_MEMORY}/writing.py",
+                """    if run is None or run.owner is None or run.owner != worker or run.token != commit.token:
+""",
+                "    if run is None:\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "fence-without-lock",
+        "a flush judges its runs by rows that it has not locked, as they were before it waited",
+        "one writer",
+        (Replacement(FLUSH, "order by depth, run_id for update),", "order by depth, run_id),"),),
+        (
+            Check(
+                "races", "journal/races/test_takeover.py::test_a_flush_that_waits_for_a_takeover_is_fenced_by_it"
+            ),
+            Check("races", "journal/races/test_batches.py::test_a_group_that_waits_for_a_cascade_falls_whole"),
+        ),
+    ),
+    Mutant(
+        "token-not-raised-at-takeover",
+        "a takeover frees the lease and leaves its token",
+        "one writer",
+        (
+            Replacement(
+                TAKE_OVER,
+                "lease_owner = null, lease_token = r.lease_token + 1, suspected = true,",
+                "lease_owner = null, suspected = true,",
+            ),
+        ),
+        (Check("conformance", "conformance/test_leases.py::test_a_takeover_raises_the_token"),),
+        (
+            Replacement(
+                f"{IN_MEMORY}/store.py",
+                """        run.token += 1
+        run.suspected = True
+""",
+                "        run.suspected = True\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "sweep-right-after-reconnect",
+        "a worker takes over from others that was not connected itself for a lease time",
+        "one writer",
+        (
+            Replacement(
+                "_journal/sql/declare_dead.sql",
+                " and connected_at <= now() - lease_s * interval '1 second'",
+                "",
+            ),
+        ),
+        (
+            Check("journal", "journal/test_workers.py::test_who_has_just_connected_takes_over_from_nobody"),
+            Check("conformance", "conformance/test_crash.py::test_after_an_outage_nobody_takes_over_from_anybody"),
+        ),
+        (
+            Replacement(
+                f"{IN_MEMORY}/store.py",
+                " and worker.connected_us <= now - worker.lease_us:",
+                ":",
+            ),
+        ),
+    ),
+    Mutant(
+        "suspects-all-charged",
+        "a death is charged to every run of a worker that was trying one",
+        "bad input never wedges the engine",
+        (
+            Replacement(
+                TAKE_OVER,
+                "where w.worker_id = q.lease_owner and w.suspect_run_id = q.run_id))",
+                "where w.worker_id = q.lease_owner and w.suspect_run_id is not null))",
+            ),
+        ),
+        (
+            Check("journal", "journal/test_workers.py::test_only_the_named_run_is_charged"),
+            Check(
+                "conformance",
+                "conformance/test_crash.py::test_a_run_that_kills_workers_is_parked_at_the_third_death",
+            ),
+        ),
+        (
+            Replacement(
+                f"{IN_MEMORY}/store.py",
+                "owner.suspect == run.run_id",
+                "owner.suspect is not None",
+            ),
+        ),
+    ),
+)
+
+CASCADES = (
+    Mutant(
+        "cascade-one-level-short",
+        "a cascade leaves out the deepest level",
+        "parent and child are one database",
+        (
+            Replacement(
+                "_journal/sql/cancel_deeper.sql",
+                "select min(depth) from",
+                "select nullif(min(depth), max(depth)) from",
+            ),
+        ),
+        (Check("conformance", "conformance/test_cancel.py::test_a_cascade_reaches_every_level"),),
+        (
+            Replacement(
+                f"{IN_MEMORY}/cascade.py",
+                "in tables.descendants(run_id):",
+                "in list(tables.descendants(run_id))[:-1]:",
+            ),
+        ),
+    ),
+    Mutant(
+        "cascade-in-one-statement",
+        "all levels are cancelled by one statement, which sees no child that a run it waits for has started",
+        "parent and child are one database",
+        (
+            Replacement("_journal/sql/cancel_level.sql", "and depth = :depth", "and depth >= :depth"),
+            Replacement(
+                "_journal/cascade.py",
+                "        done.owners.update(level[0][1] or ())\n",
+                "        done.owners.update(level[0][1] or ())\n        break\n",
+            ),
+        ),
+        (
+            Check(
+                "races",
+                "journal/races/test_cascade.py"
+                "::test_a_grandchild_started_while_its_level_is_waited_for_does_not_escape",
+            ),
+        ),
+    ),
+)
+
+IN_LEASES = (*FENCING, *CASCADES)
