@@ -6,6 +6,8 @@ PYTHON ?= python3
 ARGS ?=
 ROUNDS ?= 2000
 WORKERS ?= 3
+SEEDS ?= 500
+FIRST ?= 0
 PARALLEL = -n $(WORKERS) --dist worksteal
 UV_VERSION := 0.13.9
 INDEX := https://pypi.org/simple
@@ -29,7 +31,7 @@ endif
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test races processes conformance matrix pythons check check-format lint mypy pyright imports format bench lock clean
+.PHONY: help setup demo test simulate races mutants processes conformance matrix pythons check check-format lint mypy pyright imports format bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,8 +45,14 @@ demo: $(READY) ## take stock of this environment with a child for each package, 
 test: $(READY) ## run the tests
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
+simulate: $(READY) ## play simulated clusters, SEEDS=500 of them from FIRST=0 on (ARGS='--seed 17': that one, as a transcript)
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST) $(ARGS)
+
 races: $(READY) ## step and storm the journal: ROUNDS=2000 of each storm, about a quarter of an hour
 	CONTINUUM_RACE_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/journal/races -q -s $(ARGS)
+
+mutants: $(READY) ## plant bugs, one at a time, and see that tests catch each (ARGS='fence-without-lock': that one)
+	$(BIN)/python -m tools.mutants -j 2 $(ARGS)
 
 processes: $(READY) ## kill, stop and cut off worker processes at length
 	CONTINUUM_LONG=1 $(BIN)/python -m pytest $(PARALLEL) tests/processes $(ARGS)
