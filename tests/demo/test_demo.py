@@ -115,6 +115,7 @@ def test_a_worker_that_ends_by_itself_is_told_with_the_end_of_its_log(demo: Demo
     assert "CONTINUUM_CACHE is a whole number: got 'many'" in err
 
 
+@pytest.mark.skipif(not os.environ.get("CONTINUUM_LONG"), reason="at length: CONTINUUM_LONG=1")
 def test_interrupted_it_ends_its_worker_and_the_next_one_carries_the_run_on(demo: Demo, tree: Path) -> None:
     for number, (sent, code) in enumerate([(signal.SIGINT, 130), (signal.SIGTERM, 143)], 1):
         process = demo.start("--path", "tree")

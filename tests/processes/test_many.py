@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tests.processes import flows, parents
-from tests.processes.harness import Site, until
+from tests.processes.harness import LONG, Site, until
 
-DORMITORIES, EACH = 99, 100
+DORMITORIES, EACH = (99 if LONG else 20), 100
 MANY = DORMITORIES * (EACH + 1)
 
 

@@ -23,7 +23,7 @@ async def test_a_host_whose_clock_jumps_by_years_does_no_harm(site: Site, clock:
         assert await run.result(timeout=30) == [f"{run.id}#0", f"{run.id}#1"]
     for family in families:
         assert await family.result(timeout=30) == 6
-    assert site.alive() == {heir.pid}, "the dead one was found out, and nobody else was taken for dead"
+    await until(lambda: site.alive() == {heir.pid}, "the dead one is found out, and nobody else is taken for dead")
     assert {row[0] for row in site.sql("select worker_id from continuum.workers where dead_at is null")} < names
     ended = site.one("select extract(epoch from now()) * 1000000")
     first, last = site.sql("select min(at_us), max(at_us) from continuum.events")[0]

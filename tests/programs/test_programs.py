@@ -18,7 +18,7 @@ from tests.programs.planted import PLANTED
 from tests.programs.proof import read, write
 from tests.programs.shrink import shrink
 
-COUNT = int(os.environ.get("CONTINUUM_PROGRAMS", "1000"))
+COUNT = int(os.environ.get("CONTINUUM_PROGRAMS", "500"))
 ENOUGH = 150  # programs that show a planted bug: one of eight does, or more
 ENOUGH_OF = {"unhashed_future": 300, "ordinal_by_line": 800}  # one of twenty; one of ninety
 LONG = bool(os.environ.get("CONTINUUM_LONG"))

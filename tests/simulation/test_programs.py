@@ -48,8 +48,8 @@ from tests.simulation.programs import (
 from tests.simulation.shrink import shrink
 from tests.until import PATIENCE_S
 
-SEEDS = 400
-PLAYED = 25
+SEEDS = 200
+PLAYED = 12
 RARE = {"an hour's sleep"}
 MUST = {"depth 3", "many children", "cascade", "third generation", "again in a child", "child with a timeout"}
 MUST |= {"child cancelled then", "child sent a signal then", "activity fails", "activity ever", "activity hangs"}

@@ -28,7 +28,7 @@ from tests.simulation.play import play
 from tests.simulation.programs import Action, Fault, Root, Scenario, WorkerPlan, scenario
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 20
+SEEDS = 10
 SOON_S = 100.0
 """Without a commit for so long, a scenario without long waits has come to a halt."""
 KEPT = sorted(FOLDER.glob("*.json"))

@@ -23,7 +23,7 @@ from tests.journal.races.sides import Worker, session
 from tests.journal.races.stepper import Stepper, before_deadline, until
 
 LANES = 6
-SHORT = 40  # rounds of a storm in `make test`; `make races` sets more
+SHORT = 20  # rounds of a storm in `make test`; `make races` sets more
 SLOW_SHARE = 0.3  # of statements that are committed a little after they were carried out
 ROUND_S = 60.0
 MOST_TRIES = 20
