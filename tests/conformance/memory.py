@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from continuum import Client
 from continuum._core.effects import Message
-from continuum._journal.memory.journal import MemoryJournal, straight
+from continuum._journal.memory.journal import MemoryJournal, Straight
 from continuum._journal.memory.store import Memory, entry_rows
 from continuum._journal.memory.views import described
 from continuum._journal.protocol import Journal
@@ -30,7 +30,7 @@ class Fault:
         self.struck = asyncio.Event()
 
 
-class LosingWire:
+class LosingWire(Straight):
     """A wire that loses an operation or its answer when it is told to."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class LosingWire:
     async def __call__(self, what: str, operation: Callable[..., T], *values: Any) -> T:
         fault = self._fault
         if fault is None or what != fault.what:
-            return await straight(what, operation, *values)
+            return await super().__call__(what, operation, *values)
         self._fault = None
         if fault.happens:
             operation(*values)

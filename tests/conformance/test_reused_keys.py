@@ -12,7 +12,7 @@ import pytest
 
 from continuum import Client, DuplicateChildId, child, continue_as_new, start_child, wait_signal, workflow
 from continuum._engine.hooks import EngineHooks
-from continuum._journal.memory.journal import MemoryJournal, straight
+from continuum._journal.memory.journal import MemoryJournal, Straight
 from continuum._journal.memory.store import Memory
 from tests.conformance.cluster import FORGETFUL, Cluster, Raising
 from tests.conformance.flows import waiter
@@ -112,7 +112,7 @@ async def test_a_forgotten_run_has_the_same_answer(cluster: Cluster, same: bool)
         assert await run.result(timeout=10) == OUTCOMES[same]
 
 
-class Slow:
+class Slow(Straight):
     """A wire that answers questions about runs' ends only when the test says so."""
 
     def __init__(self) -> None:
@@ -124,7 +124,7 @@ class Slow:
         if what == "ends" and not self.answers.is_set():
             self.asked.set()
             await self.answers.wait()
-        return await straight(what, operation, *values)
+        return await super().__call__(what, operation, *values)
 
 
 @BOTH

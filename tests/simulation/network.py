@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from continuum._journal.memory.journal import Wire
 from continuum._journal.memory.store import Listener
@@ -21,6 +21,8 @@ from tests.simulation.programs import Fault
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
+
+T = TypeVar("T")
 
 WAYS_S = (0.0002, 0.0005, 0.001, 0.004)
 """How long it takes there, give or take a half."""
@@ -68,6 +70,7 @@ class Network:
     def __init__(self, cluster: Cluster) -> None:
         faults = cluster.scenario.faults
         self.operations = 0
+        self.epoch = 1
         self.struck: Counter[str] = Counter()
         self._cluster = cluster
         self._faults = {fault.operation: fault for fault in faults if fault.kind != "kill at point"}
@@ -77,12 +80,9 @@ class Network:
     def wire(self, process: Process) -> Wire:
         """Return the way from a process to the journal."""
 
-        async def call(what: str, operation: Callable[..., Any], *values: Any) -> Any:
-            return await self._send(process, what, operation, values)
+        return _Wire(self, process)
 
-        return call
-
-    def _send(
+    def send(
         self, process: Process, what: str, call: Callable[..., Any], values: tuple[Any, ...]
     ) -> asyncio.Future[Any]:
         cluster, chance = self._cluster, self._cluster.random
@@ -186,6 +186,7 @@ class Network:
 
     def _go_down(self, for_s: float) -> None:
         def back() -> None:
+            self.epoch += 1
             for heard in list(self._cluster.memory.listeners):
                 heard("gap", ())
 
@@ -203,6 +204,21 @@ class Network:
             run_id = live[fault.operation % len(live)]
             memory.locked.add(run_id)
             self._cluster.after(fault.amount, lambda: memory.locked.discard(run_id))
+
+
+class _Wire:
+    """The way of one process. Every outage breaks its connection, and afterwards it has another one."""
+
+    def __init__(self, network: Network, process: Process) -> None:
+        self._network, self._process = network, process
+
+    @property
+    def epoch(self) -> int:
+        return self._network.epoch
+
+    async def __call__(self, what: str, operation: Callable[..., T], *values: Any) -> T:
+        answer: T = await self._network.send(self._process, what, operation, values)
+        return answer
 
 
 class Listeners(list[Listener]):

@@ -54,7 +54,10 @@ PATIENCE_S = 10.0  # for runs that somebody's lock holds
 
 
 class Wire(Protocol):
-    """The way to the journal and back."""
+    """The way to the journal and back. ``epoch`` counts the connections made."""
+
+    @property
+    def epoch(self) -> int: ...
 
     async def __call__(self, what: str, operation: Callable[..., T], *values: Any) -> T:
         """Call ``operation``.
@@ -64,10 +67,18 @@ class Wire(Protocol):
         ...
 
 
-async def straight(what: str, operation: Callable[..., T], *values: Any) -> T:
-    """Call ``operation`` when others have had their turn."""
-    await asyncio.sleep(0)
-    return operation(*values)
+class Straight:
+    """A wire that never breaks."""
+
+    epoch = 1
+
+    async def __call__(self, what: str, operation: Callable[..., T], *values: Any) -> T:
+        """Call ``operation`` when others have had their turn."""
+        await asyncio.sleep(0)
+        return operation(*values)
+
+
+STRAIGHT = Straight()
 
 
 def _nobody(kind: str, names: Collection[str]) -> None:
@@ -79,7 +90,7 @@ class MemoryJournal:
 
     hears = True
 
-    def __init__(self, memory: Memory, *, wire: Wire = straight, hooks: Hooks = INERT) -> None:
+    def __init__(self, memory: Memory, *, wire: Wire = STRAIGHT, hooks: Hooks = INERT) -> None:
         self.memory = memory
         self.worker_id: str | None = None
         self.on_hint: Hint = _nobody
@@ -87,7 +98,7 @@ class MemoryJournal:
         self._wire = wire
         self._hooks = hooks
         self._suspect: str | None = None
-        self._connected = self._beaten = False
+        self._beat_epoch = 0  # the connection of the last heartbeat that got through
         self._ends = Ends(self._ends_of, lambda: True)
         self._answers = Answers(self._answers_of, lambda: True)
         self.wait_answer = self._answers.answer
@@ -247,9 +258,10 @@ class MemoryJournal:
 
     async def beat(self) -> Beat:
         """Prolong all leases of this worker."""
-        connected, self._connected = self._connected, False
-        beat = await self._wire("beat", self.memory.beat, self.worker_id, self._suspect, not connected)
-        self._connected = self._beaten = True
+        epoch = self._wire.epoch
+        anew = epoch != self._beat_epoch
+        beat = await self._wire("beat", self.memory.beat, self.worker_id, self._suspect, anew)
+        self._beat_epoch = epoch
         return beat
 
     async def suspect(self, run_id: str | None) -> Beat:
@@ -269,7 +281,7 @@ class MemoryJournal:
 
     async def take_over(self) -> TakenOver:
         """Declare silent workers dead and release their runs."""
-        if self._beaten and not self._connected:  # until the next beat nobody knows that it is newly connected
+        if self._beat_epoch not in (0, self._wire.epoch):  # a new connection has to beat before it judges
             return NOBODY
         done, ready = await self._wire("take_over", self.memory.take_over, self.worker_id)
         self._hints.say("fenced", done.workers)
@@ -347,8 +359,6 @@ class MemoryJournal:
     def _heard(self, kind: str, names: Collection[str]) -> None:
         if kind in ("ended", "gap"):
             self._ends.look(names)
-        if kind == "gap":  # it comes with a new connection
-            self._connected = False
         if kind in ("ended", "answered", "gap"):
             self._answers.look(names)
         self._told(kind, names)
