@@ -114,13 +114,11 @@ class Watched(Memory):
 
     def _knows_outcome(self, commit: Commit, mail: Mail) -> bool:
         """Tell whether the run has heard of that child's end before, or has given it up at its timeout."""
-        for entry in _entries(self.runs[commit.run_id]):
-            if entry.key == mail.key and entry.type in OUTCOMES:
-                return True
-            given_up = entry.key == mail.key and entry.type == "child_cancel_requested"
-            if given_up and fields_of(entry)["reason"] == "timeout":
-                return True
-        return False
+        given_up = ("timer_fired", f"{mail.key}.timeout")
+        return any(
+            (entry.type, entry.key) == given_up or (entry.key == mail.key and entry.type in OUTCOMES)
+            for entry in _entries(self.runs[commit.run_id])
+        )
 
     def _check_published(self, commit: Commit) -> None:
         """What a run shows goes forward with its journal; a first turn that left no entry may be taken again."""
