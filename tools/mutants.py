@@ -155,7 +155,7 @@ def check(copy: Path, wanted: Check, *options: str) -> Verdict:
 
 def _simulate(copy: Path, seeds: int) -> Verdict:
     began_at = time.monotonic()
-    done = _run([sys.executable, "-m", "tests.simulation", "--seeds", str(seeds)], copy, {}, PATIENCE_S)
+    done = _run([sys.executable, "-m", "tests.simulation", "--stop", "--seeds", str(seeds)], copy, {}, PATIENCE_S)
     took_s = time.monotonic() - began_at
     last = (done.stdout.splitlines() or [""])[-1]
     if done.returncode not in (0, 1):

@@ -3,6 +3,7 @@
     --seeds N          so many seeds, from --first on (default 500 from 0), on --jobs processes
     --seed S           one seed, with a transcript of all that happened
     --found FILE       one scenario that was kept as a file, likewise
+    --stop             end at the first seed that fails
     --keep             shrink each seed that fails, and keep what is left of it in tests/simulation/found
 
 The exit code is 0 if every promise was kept, 1 if one was broken, 2 if the simulation itself failed.
@@ -70,13 +71,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="J")
     parser.add_argument("--seed", type=int, metavar="S")
     parser.add_argument("--found", type=Path, metavar="FILE")
+    parser.add_argument("--stop", action="store_true")
     parser.add_argument("--keep", action="store_true")
     asked = parser.parse_args(arguments)
     if asked.found is not None:
         return _one(kept(asked.found).scenario)
     if asked.seed is not None:
         return _one(with_faults(scenario(asked.seed)))
-    return _many(range(asked.first, asked.first + asked.seeds), asked.jobs, asked.keep)
+    seeds = range(asked.first, asked.first + asked.seeds)
+    return _first(seeds) if asked.stop else _many(seeds, asked.jobs, asked.keep)
 
 
 def _one(chosen: Scenario) -> int:
@@ -87,6 +90,17 @@ def _one(chosen: Scenario) -> int:
     else:
         print(f"broken: {played.broken}" if played.broken else "every promise was kept")
     return _code(played.broken, played.crashed)
+
+
+def _first(seeds: range) -> int:
+    """Play until one fails, which is how a planted bug is looked for."""
+    for number, seed in enumerate(seeds, 1):
+        played = play(with_faults(scenario(seed)))
+        if played.broken or played.crashed:
+            print(f"seed {seed}, the {number}. one: {(played.broken or played.crashed)[:LONGEST]}")
+            return _code(played.broken, played.crashed)
+    print(f"{len(seeds):,} seeds, 0 broken")
+    return 0
 
 
 def _many(seeds: range, jobs: int, keeping: bool) -> int:
