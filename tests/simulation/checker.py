@@ -16,6 +16,7 @@ from continuum._core.failure import decode_failure
 from continuum._core.jsontext import load
 from continuum._core.machine import Machine, RunContext, Turn
 from continuum._journal.commit import Cancel, Commit, Committed, Complete, Fail, Keep, Mail
+from continuum._journal.memory.cascade import Cascade
 from continuum._journal.memory.store import MOST_DEATHS, Memory
 from continuum._journal.memory.tables import RunRow
 from continuum._journal.memory.writing import Group, Written
@@ -61,7 +62,24 @@ class Watched(Memory):
                 for commit, outcome in zip(group, outcomes or (), strict=True):
                     assert isinstance(outcome, Committed)
                     self._check_commit(worker, commit, outcome, owners[commit.run_id], mail[commit.run_id], group)
+        for cascade in done.cascades:
+            self._check_cascade(cascade)
         return done
+
+    def cancel(self, run_id: str, reason: str) -> Cascade | None:
+        done = super().cancel(run_id, reason)
+        if done is not None:
+            self._check_cascade(done)
+        return done
+
+    def _check_cascade(self, done: Cascade) -> None:
+        """Nobody escapes."""
+        if done.runs:
+            for run_id, run in self.runs.items():
+                if run.live and (run_id == done.run_id or run_id.startswith(f"{done.run_id}/")):
+                    raise Broken(
+                        f"run {run_id!r} is {run.state}, and {done.run_id!r} was cancelled with all below it"
+                    )
 
     def _standing(self, run_id: str) -> tuple[str | None, int, bool, int]:
         run = self.runs.get(run_id)
@@ -114,9 +132,10 @@ class Watched(Memory):
 
     def _knows_outcome(self, commit: Commit, mail: Mail) -> bool:
         """Tell whether the run has heard of that child's end before, or has given it up at its timeout."""
-        given_up = ("timer_fired", f"{mail.key}.timeout")
         return any(
-            (entry.type, entry.key) == given_up or (entry.key == mail.key and entry.type in OUTCOMES)
+            (entry.type, entry.key) == ("timer_fired", f"{mail.key}.timeout")
+            or (entry.key == mail.key and entry.type in OUTCOMES)
+            or (entry.key == mail.key and entry.type == "child_cancel_requested" and _at_timeout(entry))
             for entry in _entries(self.runs[commit.run_id])
         )
 
@@ -341,6 +360,10 @@ class Watched(Memory):
             raise Broken(
                 f"run {run.run_id!r} is {run.state} with {run.result or run.error!r}; a replay: {closing}"
             )
+
+
+def _at_timeout(entry: Entry) -> bool:
+    return bool(fields_of(entry)["reason"] == "timeout")  # a carried one may have passed before the first turn
 
 
 def _entries(run: RunRow) -> list[Entry]:

@@ -16,6 +16,7 @@ from continuum._core.effects import Message, NewRun
 from continuum._core.entries import Entry, entry_of_decision, entry_of_event
 from continuum._journal.commit import Commit, Committed, Complete, NewRoot, Swept, TakenOver, Undone
 from continuum._journal.memory import writing
+from continuum._journal.memory.cascade import Cascade
 from continuum._journal.memory.store import Memory
 from continuum._journal.memory.tables import RunRow
 from continuum._journal.memory.writing import Group, Written
@@ -171,6 +172,12 @@ def _(world: World) -> None:
 def _(world: World) -> None:
     world.commit(entries=(child_started(),), children=(child(),), claimed=1)
     world.commit(run_id="r/k", status=Complete(b"[[]]"))
+
+
+@breaks("run 'r' is running, and 'r' was cancelled with all below it")
+def nobody_is_cancelled(world: World) -> None:
+    world.patch.setattr(Memory, "cancel", lambda *_: Cascade("r", "running", 1))
+    world.watched.cancel("r", "enough")
 
 
 @breaks("the sweep dropped mail of live runs")
