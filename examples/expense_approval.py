@@ -53,8 +53,7 @@ async def expense_flow(expense: Expense) -> Decision:
     """Ask, remind, and decide; whatever happens to workers meanwhile."""
     await send_mail(expense.approver, f"please approve expense {expense.id}")
     try:
-        async with asyncio.timeout(PATIENCE.total_seconds()):
-            answer = await answer_to(expense)
+        answer = await answer_to(expense)
     except TimeoutError:
         await send_mail(expense.employee, f"nobody approved expense {expense.id}")
         return Decision(False, "nobody answered in three days")
@@ -65,12 +64,12 @@ async def expense_flow(expense: Expense) -> Decision:
 
 
 async def answer_to(expense: Expense) -> Approval:
-    """Wait for an answer, and ask once more after a day."""
+    """Wait for an answer, and ask once more after a day; raise ``TimeoutError`` when patience ends."""
     try:
         return await wait_signal("approve", Approval, timeout=REMINDED_AFTER)
     except TimeoutError:
         await send_mail(expense.approver, f"expense {expense.id} still waits for you")
-        return await wait_signal("approve", Approval)
+        return await wait_signal("approve", Approval, timeout=PATIENCE - REMINDED_AFTER)
 
 
 async def main() -> None:

@@ -83,7 +83,7 @@ async def test_a_worker_that_dies_in_the_middle_sends_no_mail_twice(env: Workflo
     before = mails(env)
     assert len(before) == 2
     await env.restart()
-    assert await env.until_waiting(run) == "signal approve; timer timer-1"
+    assert await env.until_waiting(run) == "signal approve; timer timer-2"
     env.after(timedelta(hours=1), lambda: run.signal("approve", Approval(True)))
     assert (await run.result()).approved
     assert mails(env) == [*before, ("ada", "expense e1 was approved")]

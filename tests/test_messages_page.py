@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 import continuum
 from continuum import Client, Definitions, Worker
+from continuum.testing import WorkflowEnvironment
 from tests.test_docs import ROOT, run
 from tests.until import soon
 
@@ -29,6 +31,24 @@ async def test_the_page(page: Any, database: str) -> None:
         await soon(_signals(page, client))
         await soon(_updates(page, client))
         await soon(_states(page, client))
+
+
+async def test_a_workflow_of_the_page_waits_for_its_handlers_before_it_ends(page: Any) -> None:
+    async with WorkflowEnvironment([page.cart, page.price]) as env:
+        begun = asyncio.Event()
+
+        async def slow_price(item: str) -> int:
+            begun.set()
+            await env.sleep(60)
+            return len(item)
+
+        env.replace(page.price, slow_price)
+        run = await env.start(page.cart)
+        answer = asyncio.create_task(run.update(page.add_item, "tea"))
+        await begun.wait()
+        await run.signal("checkout")
+        assert (await run.result(), await answer) == (3, 3)
+        assert env.now - env.started == timedelta(seconds=60)
 
 
 async def _signals(page: Any, client: Client) -> None:

@@ -21,6 +21,7 @@ T = TypeVar("T")
 _SYNC = "a psycopg Connection, a SQLAlchemy Connection or Session, or Django's connection"
 _ASYNC = "a psycopg AsyncConnection, or a SQLAlchemy AsyncConnection or AsyncSession"
 _BEGIN = "begin a transaction on it first, so that there is one to be part of"
+_BEGIN_DJANGO = "use transaction.atomic(), or leave connection= out"
 
 
 def within(connection: object, steps: Steps[T]) -> T:
@@ -81,10 +82,7 @@ async def _below_async(connection: Any) -> Any:
 
 
 def _below_django(connection: Any) -> Any:
-    """Return what lies below Django's connection.
-
-    Outside ``atomic()`` Django commits each statement by itself, and then also what we do.
-    """
+    """Return what lies below Django's connection, in its transaction; outside ``atomic()`` it has none."""
     if connection.vendor != "postgresql":
         raise InvalidSetting(
             f"Django's connection {connection.alias!r} leads to {connection.vendor}: give connections[…] of the "
@@ -96,14 +94,14 @@ def _below_django(connection: Any) -> Any:
         raise InvalidSetting(
             "the atomic() block of Django's connection has failed and will be rolled back: leave it first"
         )
-    return _checked_driver(connection, connection.connection)
+    return _in_transaction(connection, connection.connection, _BEGIN_DJANGO)
 
 
-def _in_transaction(connection: object, raw: Any) -> Any:
+def _in_transaction(connection: object, raw: Any, way_out: str = _BEGIN) -> Any:
     """Return ``raw`` unless what we do on it would be committed at once, behind the caller's back."""
     checked = _checked_driver(connection, raw)
     if checked.autocommit and not checked.closed and checked.info.transaction_status.name == "IDLE":
-        raise InvalidSetting(f"{_name(connection)} commits each statement by itself (autocommit): {_BEGIN}")
+        raise InvalidSetting(f"{_name(connection)} commits each statement by itself (autocommit): {way_out}")
     return checked
 
 

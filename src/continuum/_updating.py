@@ -52,13 +52,11 @@ class AskedUpdate:
         except DatabaseUnreachable as error:
             error.add_note(f"update {self.id!r} may have been sent; asking again under this id is safe")
             raise
-        if missed.get(self.run_id, "") is None:
-            raise RunNotFound(self.run_id)
+        for run_id, state in missed.items():
+            raise RunNotFound(run_id) if state is None else RunNotActive(run_id, state)
         told = await journal.wait_answer(self.run_id, self.id)
         if isinstance(told, bytes):
             return self._read(told)
-        if missed:
-            raise RunNotActive(self.run_id, told.state)
         raise self._unanswered(told)
 
     def _read(self, answer: bytes) -> Any:

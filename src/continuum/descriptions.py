@@ -31,10 +31,10 @@ class RunDescription:
 
     ``state`` is pending, running, suspended, completed, failed, cancelled or parked. ``input`` is that of the
     first generation. ``error`` says why it failed, was cancelled or is parked; ``str(error)`` is "Type: message".
-    ``waiting_for`` is text for people; a run that is being worked on has none. ``depth`` counts the runs above it,
-    ``generation`` counts from 1. Times are aware, in the database's clock. ``worker_id`` is who holds the run.
+    ``waiting_for`` is text for people, as of the last time the run left memory. ``depth`` counts the runs above
+    it, ``generation`` counts from 1. Times are aware, in the database's clock. ``worker_id`` is who holds the run.
     ``published`` is what the workflow last gave to ``set_state``. ``input``, ``result`` and ``published`` have the
-    types of the workflow where the handle knows it, else they are plain JSON.
+    types of the workflow where the handle knows it and they still fit, else they are plain JSON.
     """
 
     id: str

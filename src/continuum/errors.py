@@ -16,6 +16,7 @@
     ├── RunCancelled                    the caller: the run that was waited for was cancelled
     ├── UnknownWorkflow(LookupError)    the caller: a name that no worker has announced
     ├── UnknownMessage(LookupError)     the caller: a signal or an update that the workflow does not declare
+    ├── MessageIdTaken(ValueError)      the caller: the id of a message is that of another one
     ├── EncodeError(TypeError)          the caller: a value that does not fit its annotation or JSON
     ├── DecodeError(ValueError)         the caller: JSON that does not fit the annotation that reads it
     ├── NonDeterminismError             the author: the code no longer takes the decisions that were recorded
@@ -62,6 +63,7 @@ __all__ = [
     "Failure",
     "InvalidId",
     "InvalidSetting",
+    "MessageIdTaken",
     "NonDeterminismError",
     "NotDeterministic",
     "RemoteError",
@@ -214,6 +216,27 @@ class UnknownMessage(ContinuumError, LookupError):
         super().__init__(problem)
         self.workflow = workflow
         self.name = name
+
+
+class MessageIdTaken(ContinuumError, ValueError):
+    """Another message was sent to the run under this id: of another kind, or another name. Nothing was changed.
+
+    ``id`` is the id, ``taken_by`` what has it, such as ``signal paid``; ``message`` is what was to be sent.
+    """
+
+    def __init__(self, run_id: str, id: str, taken_by: str, message: str) -> None:  # noqa: A002 - the word of the interface
+        super().__init__(
+            f"id {id!r} of run {run_id!r} is that of {_quoted(taken_by)}: choose another id for {_quoted(message)}"
+        )
+        self.run_id = run_id
+        self.id = id
+        self.taken_by = taken_by
+        self.message = message
+
+
+def _quoted(message: str) -> str:
+    kind, _, name = message.partition(" ")
+    return f"{kind} {name!r}"
 
 
 class EncodeError(ContinuumError, TypeError):

@@ -31,7 +31,9 @@ def duration(name: str, value: Duration) -> timedelta:
     """Return ``value`` as a ``timedelta``; a number is seconds. Raises ``ValueError`` below zero or for NaN."""
     expect(name, value, (timedelta, int, float), "a timedelta or a number of seconds")
     seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
-    if math.isnan(seconds) or seconds < 0:
+    if math.isnan(seconds):
+        raise ValueError(f"{name} must be finite: got {value!r}")
+    if seconds < 0:
         raise ValueError(f"{name} must not be negative: got {value!r}")
     if isinstance(value, timedelta):
         return value

@@ -189,14 +189,14 @@ def on_update(
     handler: Callable[[I], Coroutine[Any, Any, R]],
     /,
     *,
-    validator: Callable[[I], object] | None = None,
+    validator: Callable[[I], None] | None = None,
 ) -> None:
     """Answer updates with ``handler`` from now on; those that came before are handled now, in their order.
 
     Each one is handled in a task of its own, which may await whatever workflows do; what it returns is the answer,
     what it raises fails the update and not the run. ``validator`` is a plain function that looks at the input
-    first and decides nothing: what it raises refuses the update. Raises ``WorkflowMisuse`` for an update that the
-    workflow does not declare.
+    first and decides nothing: what it raises refuses the update, and it returns None. Raises ``WorkflowMisuse``
+    for an update that the workflow does not declare.
 
     >>> on_update(set_address, change_address, validator=known_street)  # doctest: +SKIP
     """
@@ -206,6 +206,8 @@ def on_update(
         raise TypeError(f"on_update() takes an Update first: got {update!r}")
     if not inspect.iscoroutinefunction(handler):
         raise TypeError(f"update {update.name!r} is handled by an `async def`: got {handler!r}")
+    if validator is not None and (not callable(validator) or inspect.iscoroutinefunction(validator)):
+        raise TypeError(f"the validator of update {update.name!r} is a plain function: got {validator!r}")
     machine = loop.machine
     problem = machine.program.undeclared(update.name)
     if problem is not None:

@@ -16,17 +16,24 @@ from continuum._core.codec import ANY, Codec
 from continuum._core.effects import Message
 from continuum._core.entries import entry_of_event
 from continuum._core.events import SignalReceived
-from continuum._core.failure import remote
+from continuum._core.failure import remote, where
 from continuum._core.keys import MAX_RUN_ID_BYTES, check_text
 from continuum._journal.commit import End
 from continuum._journal.description import EventRow, RunRow
 from continuum._updating import AskedUpdate, declared
 from continuum.children import MAX_NAME_BYTES, MAX_REASON_BYTES
 from continuum.descriptions import Event, RunDescription, described, event, failure_of, is_due
-from continuum.errors import DatabaseUnreachable, RunCancelled, RunFailed, RunNotActive, RunNotFound
+from continuum.errors import (
+    DatabaseUnreachable,
+    RunCancelled,
+    RunFailed,
+    RunNotActive,
+    RunNotFound,
+    UnknownMessage,
+)
 from continuum.policies import Duration, duration
 from continuum.updates import Update
-from continuum.workflow import Workflow
+from continuum.workflow import Workflow, undeclared_signal
 
 if TYPE_CHECKING:
     from continuum._journal.cascade import Steps
@@ -63,10 +70,12 @@ class RunHandle(Generic[R]):
     async def result(self, timeout: Duration | None = None) -> R:
         """Wait until the run has ended and return its result.
 
-        Raises ``RunFailed`` with the recorded error, ``RunCancelled``, ``RunNotFound``; ``TimeoutError`` when
-        ``timeout`` (seconds or ``timedelta``) has passed, whose text says what the run waits for. Waiting for a
-        parked run goes on until somebody resumes it. The run does not notice who waits for it, or stops to.
+        Raises ``RunFailed`` with the recorded error and a note on where it failed, ``RunCancelled``,
+        ``RunNotFound``; ``TimeoutError`` when ``timeout`` (seconds or ``timedelta``) has passed, whose text says
+        what the run waits for. Waiting for a parked run goes on until somebody resumes it. The run does not notice
+        who waits for it, or stops to.
         """
+        __tracebackhide__ = True  # pytest shows the test's own line
         journal = self._journal()
         if timeout is None:
             return self._outcome(await journal.wait(self.id))
@@ -78,7 +87,8 @@ class RunHandle(Generic[R]):
         except TimeoutError:
             if not bound.expired():
                 raise
-        return self._outcome(await self._last_look(journal, limit_s))
+        told = f"run {self.id!r} has not ended within {limit_s:g} s"
+        return self._outcome(await self._last_look(journal, told))
 
     async def describe(self) -> RunDescription:
         """Return the run as it stands. Raises ``RunNotFound``."""
@@ -115,13 +125,13 @@ class RunHandle(Generic[R]):
         repeated until it succeeds. With a ``connection`` of the caller's it is part of the transaction there; see
         ``Client.start``. Raises ``EncodeError`` for a payload that does not fit the type the workflow declares for
         it, ``UnknownMessage`` for a name that it does not declare though it declares others, ``RunNotFound``,
-        ``RunNotActive`` for a run that has ended, and ``DatabaseBusy`` while an open transaction sends under the
-        same ``delivery_id``.
+        ``RunNotActive`` for a run that has ended and never had this ``delivery_id``, ``MessageIdTaken`` for one
+        under which something else was sent, and ``DatabaseBusy`` while an open transaction sends under it.
         """
         if connection is not None:
             await within_async(connection, await self._sending(name, payload, delivery_id))
             return
-        missed = await self._journal().send([self._message(name, payload, delivery_id)])
+        missed = await self._journal().send([await self._checked(name, payload, delivery_id)])
         if self.id in missed:
             raise _ended(self.id, missed[self.id])
 
@@ -147,9 +157,10 @@ class RunHandle(Generic[R]):
         once, and its answer is there as long as the run is kept. It waits in the run until somebody handles it.
 
         Raises ``UpdateRefused`` (nothing was done), ``UpdateFailed``, ``EncodeError`` for a value that does not
-        fit, ``UnknownMessage`` for a name that the workflow does not declare, ``RunNotFound``, ``RunNotActive``;
-        ``TimeoutError`` when ``timeout`` (seconds or ``timedelta``) has passed: the update stays, its answer can
-        be asked for under the same ``id``.
+        fit, ``UnknownMessage`` for a name that the workflow does not declare, ``MessageIdTaken`` for an id under
+        which something else was sent, ``RunNotFound``, ``RunNotActive``; ``TimeoutError`` when ``timeout``
+        (seconds or ``timedelta``) has passed, whose text says what the run waits for: the update stays, and its
+        answer can be asked for under the same ``id``.
 
         >>> receipt = await run.update(set_address, address, timeout=10)  # doctest: +SKIP
         """
@@ -164,11 +175,12 @@ class RunHandle(Generic[R]):
         try:
             async with bound:
                 return await asked.answer(journal)
-        except TimeoutError as error:
+        except TimeoutError:
             if not bound.expired():
                 raise
-            told = f"update {known.name!r} of run {self.id!r} has no answer within {limit_s:g} s"
-            raise TimeoutError(f"{told}; ask again under id={update_id!r}") from error
+        told = f"run {self.id!r} has not answered update {known.name!r} within {limit_s:g} s"
+        await self._last_look(journal, told, f"; ask again under id={update_id!r}")
+        return await asked.answer(journal)  # the run has ended, so there is nothing to wait for
 
     async def cancel(self, reason: str = "cancelled by request", *, connection: object | None = None) -> None:
         """Cancel the run and every run below it, at once and together. A cancelled run is left as it is.
@@ -207,10 +219,22 @@ class RunHandle(Generic[R]):
         entry = entry_of_event(SignalReceived(0, name, codec.encode(payload), delivery_id))
         return Message(self.id, entry.type, entry.key, entry.payload, delivery_id)
 
+    async def _checked(self, name: str, payload: Any, delivery_id: str | None) -> Message:
+        """Return a signal; without a definition its name is looked up in what workers have announced.
+
+        A run that is not seen, perhaps for it is part of the caller's transaction, is left to whoever sends.
+        """
+        message = self._message(name, payload, delivery_id)
+        found = None if self._flow is not None else await self._journal().views.declared(self.id)
+        problem = None if found is None else undeclared_signal(found[0], name, found[1])
+        if found is not None and problem is not None:
+            raise UnknownMessage(found[0], name, problem)
+        return message
+
     async def _sending(self, name: str, payload: Any, delivery_id: str | None) -> Steps[None]:
         """Return the steps of a signal in a caller's transaction."""
         outside = await self._journal().outside()
-        return outside.send(self._message(name, payload, delivery_id))
+        return outside.send(await self._checked(name, payload, delivery_id))
 
     async def _cancelling(self, reason: str) -> Steps[None]:
         """Return the steps of a cancellation in a caller's transaction."""
@@ -218,6 +242,7 @@ class RunHandle(Generic[R]):
         return (await self._journal().outside()).cancel(self.id, reason)
 
     def _outcome(self, end: End) -> R:
+        __tracebackhide__ = True
         if end.state == "completed":
             data = b"null" if end.result is None else end.result
             return (self._flow.result if self._flow is not None else cast("Codec[R]", ANY)).decode(data)
@@ -226,22 +251,24 @@ class RunHandle(Generic[R]):
             raise RunCancelled(self.id, failure.message, parent_cancelled=failure.type == "parent_cancelled")
         error = RunFailed(self.id, failure)
         error.__cause__ = remote(failure)
+        if frames := where(failure):
+            error.add_note(f"it failed here:\n{frames}")
         raise error
 
-    async def _last_look(self, journal: Journal, limit_s: float) -> End:
+    async def _last_look(self, journal: Journal, told: str, then: str = "") -> End:
         """Return how the run has ended after all, or raise ``TimeoutError`` with what it waits for."""
-        told = f"run {self.id!r} has not ended within {limit_s:g} s"
         try:
             async with asyncio.timeout(LAST_LOOK_S):
                 row = await existing(journal, self.id)
                 (found,) = await described_all(journal, [row], self._flow)
         except (TimeoutError, DatabaseUnreachable) as error:
-            raise TimeoutError(f"{told}, and Postgres does not say how it stands") from error
+            raise TimeoutError(f"{told}, and Postgres does not say how it stands{then}") from error
         if row.completed_at is not None:
             return End(row.state, row.result, row.error)
         doing = f" by worker {found.worker_id!r}" if found.worker_id else ""
         waiting = f", waiting for {found.waiting_for}" if found.waiting_for else ""
-        raise TimeoutError(f"{told}: it is {found.state}{doing}{waiting}")
+        standing = getattr(journal, "standing", _unknown)(self.id)
+        raise TimeoutError(f"{told}: it is {found.state}{doing}{waiting}{standing}{then}")
 
     async def _child_results(self, journal: Journal, page: Sequence[EventRow]) -> dict[str, bytes]:
         """Return results that are in the children's rows alone, by key."""
@@ -270,6 +297,11 @@ async def described_all(
             if found.kind == "workflow":
                 workers[found.name, found.version] = count
     return [described(row, flow, workers) for row in rows]
+
+
+def _unknown(_run_id: str) -> str:
+    """Say nothing of how a run stands in another process; the journal of a test's environment knows."""
+    return ""
 
 
 def _ended(run_id: str, state: str | None) -> Exception:

@@ -169,6 +169,7 @@ class SyncRunHandle(Generic[R]):
 
     def result(self, timeout: Duration | None = None) -> R:
         """Wait until the run has ended and return its result; see ``RunHandle.result``."""
+        __tracebackhide__ = True
         return self._loop.do(self._run.result(timeout))
 
     def describe(self) -> RunDescription:

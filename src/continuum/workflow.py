@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Generic, TypeVar, cast, get_type_hints, overload
 
@@ -84,13 +84,10 @@ class Workflow(Generic[I, R]):
 
         Raises ``UnknownMessage`` for one that it does not declare though it declares others.
         """
-        if not self.signals:
-            return ANY
-        found = self.signals.get(name)
-        if found is None:
-            problem = f"workflow {self.name!r} declares no signal {name!r}; {nearest(name, self.signals)}"
+        problem = undeclared_signal(self.name, name, self.signals)
+        if problem is not None:
             raise UnknownMessage(self.name, name, problem)
-        return found
+        return self.signals.get(name, ANY)
 
     def update(self, name: str) -> Update[Any, Any]:
         """Return the update of that name. Raises ``UnknownMessage`` if the workflow does not declare it."""
@@ -285,6 +282,13 @@ def refuse_self(what: str, parameters: Sequence[str]) -> None:
         raise DefinitionError(
             f"{what} is a method, and its object lives in one process; use a function of a module"
         )
+
+
+def undeclared_signal(workflow: str, name: str, declared: Collection[str]) -> str | None:
+    """Say what is wrong with a signal's name, or None if it is declared, or if the workflow declares none."""
+    if not declared or name in declared:
+        return None
+    return f"workflow {workflow!r} declares no signal {name!r}; {nearest(name, declared)}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

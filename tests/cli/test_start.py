@@ -217,6 +217,17 @@ def test_an_update_prints_its_answer(run: Run, here: str, folder: Path, program:
     assert "refused update 'set_price': ValueError: a price is 0 or more" in error
     assert "published:   21" in run("runs", "show", "a-1")[1]
     assert run("update", "a-1", "set_price", "nope")[0] == 2
+    checked = ("--module", "shop.py", "--timeout", "20")
+    for name, given, problem in (
+        ("set_prise", "1", "did you mean 'set_price'"),
+        ("set_price", '"x"', "set_price"),
+    ):
+        code, _, error = run("update", "a-1", name, given, *checked)
+        assert (code, problem in error) == (2, True)
+    code, printed, error = run("update", "a-1", "set_price", "4", *checked)
+    assert (code, printed) == (0, "8\n")
+    update_id = error.removeprefix("continuum: update --id ").strip()
+    assert run("update", "a-1", "set_price", "5", "--id", update_id, "--timeout", "20") == (0, "8\n", "")
 
 
 def test_an_update_that_is_not_answered_in_time_says_how_to_go_on(run: Run, here: str) -> None:

@@ -19,7 +19,7 @@ from continuum import (
     UnknownWorkflow,
 )
 from continuum._journal.journal import PostgresJournal
-from tests.client.callers import ASYNC, SYNC, Caller, with_psycopg
+from tests.client.callers import ASYNC, SYNC, Caller, with_psycopg, with_psycopg_async
 from tests.client.flows import Approval, Order, audit_flow, complete, order_flow
 from tests.journal.harness import select
 
@@ -164,6 +164,21 @@ def test_a_delivery_counts_once_in_a_transaction_and_never_was_after_a_rollback(
                 sync.signal("r", "go", delivery_id="once", connection=caller.connection)
             (caller.commit if ends == "commit" else caller.rollback)()
     assert select(database, "select run_id, key from continuum.inbox") == [("r", "go")]
+
+
+async def test_a_signal_whose_run_ends_before_the_commit_reaches_nobody_and_is_swept(
+    client: Client, database: str, engine: PostgresJournal
+) -> None:
+    await engine.start([])
+    run = await client.start(order_flow, Order("1"), id="r")
+    async with with_psycopg_async(database) as caller:
+        await run.signal("go", connection=caller.connection)
+        await complete(engine, "r")
+        await caller.commit()
+    assert (await run.describe()).state == "completed"
+    assert select(database, "select run_id, key from continuum.inbox") == [("r", "go")]
+    swept = await engine.sweep(every_s=0)
+    assert (swept and swept.dropped, select(database, "select 1 from continuum.inbox")) == (1, [])
 
 
 def test_a_start_by_name_is_of_the_version_that_was_announced(sync: SyncClient, database: str) -> None:

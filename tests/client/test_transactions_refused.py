@@ -113,6 +113,20 @@ def committing_each_with_sqlalchemy(url: str) -> Iterator[Any]:
 
 
 @contextmanager
+def committing_each_with_django(url: str) -> Iterator[Any]:
+    with django(url) as connection:
+        yield connection
+
+
+@contextmanager
+def after_a_block(url: str) -> Iterator[Any]:
+    with django(url) as connection:
+        with transaction.atomic():
+            pass
+        yield connection
+
+
+@contextmanager
 def in_a_copy(url: str) -> Iterator[Any]:
     with psycopg.connect(url) as connection, connection.cursor().copy("copy (select 1) to stdout") as copy:
         yield connection
@@ -160,6 +174,8 @@ REFUSED: list[tuple[Refused, str]] = [
     (failed_block, r"atomic\(\) block .* has failed"),
     (committing_each, "autocommit.*: begin a transaction"),
     (committing_each_with_sqlalchemy, "autocommit.*: begin a transaction"),
+    (committing_each_with_django, r"autocommit.*: use transaction\.atomic\(\), or leave connection= out"),
+    (after_a_block, r"autocommit.*: use transaction\.atomic\(\)"),
     (in_a_copy, "in the midst of a statement"),
     (only_reading, "the connection only reads"),
     (in_latin_1, "client_encoding is UTF8"),
@@ -294,12 +310,11 @@ def test_a_connection_that_breaks_says_that_its_transaction_is_lost(sync: SyncCl
             sync.start(audit_flow, connection=connection)
 
 
-def test_django_outside_of_a_block_commits_each_statement_and_so_does_a_start(
+def test_an_inner_block_of_django_that_is_rolled_back_takes_with_it_what_was_asked_in_it(
     sync: SyncClient, database: str
 ) -> None:
+    sync.start(order_flow, Order("1"), id="r")
     with django(database) as connection:
-        sync.start(order_flow, Order("1"), id="r", connection=connection)
-        assert sync.get_run("r").describe().state == "pending"
         with transaction.atomic():
             sync.start(order_flow, Order("2"), id="s", connection=connection)
             sync.signal("s", "go", connection=connection)
@@ -307,6 +322,25 @@ def test_django_outside_of_a_block_commits_each_statement_and_so_does_a_start(
                 sync.cancel("r", connection=connection)
                 transaction.set_rollback(True)
         assert {run.id: run.state for run in sync.list_runs()} == {"r": "pending", "s": "pending"}
+
+
+@pytest.mark.parametrize("ends", ["commit", "rollback"])
+def test_django_without_autocommit_has_a_transaction_to_be_part_of(
+    sync: SyncClient, database: str, ends: str
+) -> None:
+    with django(database, AUTOCOMMIT=False) as connection:
+        run = sync.start(audit_flow, id="r", connection=connection)
+        with pytest.raises(continuum.RunNotFound):
+            run.describe()
+        (connection.commit if ends == "commit" else connection.rollback)()
+    assert [found.id for found in sync.list_runs()] == (["r"] if ends == "commit" else [])
+
+
+def test_django_outside_of_a_block_starts_without_its_connection(sync: SyncClient, database: str) -> None:
+    with django(database) as connection:
+        with pytest.raises(InvalidSetting, match="leave connection= out"):
+            sync.cancel("r", connection=connection)
+        assert sync.start(audit_flow).describe().state == "pending"
 
 
 def test_the_applications_own_row_factory_and_types_do_no_harm(sync: SyncClient, database: str) -> None:

@@ -9,10 +9,11 @@ import sys
 import psycopg
 import pytest
 
+from continuum._core.effects import Message
 from continuum._journal.commit import Complete, Continue, Fenced, Lease, Passivate, Stale, Undone
 from continuum._journal.migrate import migrate, migrations
 from continuum._journal.outside import cancelling_here, sending, starting, take, take_async
-from continuum.errors import ContinuumError, RunNotActive, RunNotFound
+from continuum.errors import ContinuumError, MessageIdTaken, RunNotActive, RunNotFound
 from tests.conformance.harness import World
 from tests.journal.harness import begin, child, claim, entry, outcome, root, signal, soon, task, turn, until, write
 
@@ -98,7 +99,61 @@ async def test_a_delivery_to_nobody_leaves_the_id_free(world: World) -> None:
         assert await journal.send([signal("r", b"1", delivery_id="d")]) == {}
         assert len((await journal.mail(["r"]))["r"]) == 1
         await write(journal, turn(run, status=Complete(b"1")))
-        assert await journal.send([signal("r", b"1", delivery_id="d")]) == {"r": "completed"}
+        for _ in range(2):
+            assert await journal.send([signal("r", b"1", delivery_id="new")]) == {"r": "completed"}
+
+
+async def test_a_delivery_that_a_run_has_had_counts_as_sent_after_its_end(world: World) -> None:
+    """ST07 a delivery id makes a signal idempotent: who repeats it after the end hears no other answer."""
+    async with world.journal() as journal:
+        run, _ = await begin(journal, root("r"), root("live"))
+        await journal.send([signal("r", delivery_id="d")])
+        await write(journal, turn(run, status=Complete(b"1")))
+        assert await journal.send([signal("r", b"2", delivery_id="d"), signal("live", delivery_id="d")]) == {}
+        assert set(await journal.mail(["live"])) == {"live"}
+        with pytest.raises(MessageIdTaken):
+            await journal.send([signal("r", name="other", delivery_id="d")])
+
+
+async def test_a_delivery_id_is_one_message_of_one_kind_and_name(world: World) -> None:
+    """ST07 a delivery id makes a signal idempotent, and never stands for two different messages."""
+    async with world.journal() as journal:
+        await begin(journal, root("r"), root("s"))
+        assert await journal.send([signal("r", b"1", "paid", delivery_id="d")]) == {}
+        update = Message("r", "update_requested", "paid", b'{"id":"d","input":1}', "d")
+        for other in (signal("r", b"1", "shipped", delivery_id="d"), update):
+            with pytest.raises(
+                MessageIdTaken, match="id 'd' of run 'r' is that of signal 'paid': choose"
+            ) as taken:
+                await journal.send([other, signal("s", b"1", other.type, delivery_id=f"with {other.type}")])
+            error = taken.value
+            assert (error.run_id, error.id, error.taken_by) == ("r", "d", "signal paid")
+        with pytest.raises(
+            MessageIdTaken, match="of run 's' is that of signal 'a': choose another id for signal 'b'"
+        ):
+            await journal.send([signal("s", name=name, delivery_id="e") for name in ("a", "b")])
+        mail = await journal.mail(["r", "s"])
+        assert [found.key for found in mail["r"]] == ["paid"]
+        assert [found.key for found in mail["s"]] == ["signal_received", "update_requested", "a"]
+
+
+async def test_a_delivery_id_that_is_taken_leaves_a_transaction_usable(world: World, database: str) -> None:
+    """ST07 a delivery id is one message, also inside the caller's own transaction."""
+    async with world.journal() as journal:
+        (run,) = await begin(journal)
+        with psycopg.connect(database) as connection:
+            take(connection, sending("continuum", [signal("r", name="a", delivery_id="d")]))
+            with pytest.raises(MessageIdTaken):
+                take(connection, sending("continuum", [signal("r"), signal("r", name="b", delivery_id="d")]))
+            connection.commit()
+            with pytest.raises(MessageIdTaken):
+                take(connection, sending("continuum", [signal("r", name="b", delivery_id="d")]))
+            connection.commit()
+            assert [mail.key for mail in (await journal.mail(["r"]))["r"]] == ["a"]
+            await write(journal, turn(run, status=Complete(b"1")))
+            take(connection, sending("continuum", [signal("r", name="a", delivery_id="d")]))
+            with pytest.raises(RunNotActive):
+                take(connection, sending("continuum", [signal("r", name="a", delivery_id="new")]))
 
 
 async def test_a_delivery_inside_a_transaction_counts_with_its_commit(world: World, database: str) -> None:

@@ -10,9 +10,11 @@ import pytest
 from continuum import (
     DecodeError,
     EncodeError,
+    InvalidId,
     RunNotActive,
     RunNotFound,
     UnknownMessage,
+    Workflow,
     continue_as_new,
     now,
     start_child,
@@ -211,6 +213,53 @@ async def test_a_name_that_is_not_declared_is_refused(cluster: Cluster) -> None:
         await run.signal("approve", Approval("me", True))
         assert await run.result(timeout=10) == "me"
         assert len(await cluster.entries("r")) == 1
+
+
+async def test_by_id_alone_a_name_is_looked_up_in_what_workers_have_announced(cluster: Cluster) -> None:
+    """ST06 payloads are checked before the write, and so is the name, also by id alone."""
+
+    @workflow(signals={"approve": Approval})
+    async def approved() -> str:
+        return str((await wait_signal("approve")).by)
+
+    @workflow
+    async def open_flow() -> str:
+        return await wait_signal("whatever", str)
+
+    by_id = cluster.client
+    await cluster.start(approved, id="early")
+    await by_id.signal("early", "nobody knows yet")
+    async with cluster.worker([approved, open_flow], **FORGETFUL):
+        await cluster.start(approved, id="r")
+        await cluster.start(open_flow, id="open")
+        await by_id.signal("open", "whatever", "any")
+        with pytest.raises(UnknownMessage, match="'approved' declares no signal 'aprove'; did you mean 'approve'"):
+            await by_id.signal("r", "aprove")
+        for missing in ("nobody", "nul\0"):
+            with pytest.raises((RunNotFound, InvalidId)):
+                await by_id.signal(missing, "aprove")
+        await by_id.signal("r", "approve", {"by": "me", "granted": True})
+        assert await cluster.client.get_run("r").result(timeout=10) == "me"
+        assert await cluster.client.get_run("open").result(timeout=10) == "any"
+
+
+async def test_one_who_announced_no_signals_makes_any_name_acceptable(cluster: Cluster) -> None:
+    """ST06 payloads are checked before the write, by what all who have a version announced together."""
+
+    def version(signals: dict[str, type]) -> Workflow[None, int]:
+        @workflow(signals=signals)
+        async def flow() -> int:
+            return await wait_signal("go", int)
+
+        return flow
+
+    await cluster.start(version({}), id="r")
+    async with cluster.worker([version({"go": int})]), cluster.worker([version({"go": int, "new": int})]):
+        await cluster.client.signal("r", "new", 1)
+        with pytest.raises(UnknownMessage, match="there are: go, new"):
+            await cluster.client.signal("r", "other", 1)
+    async with cluster.worker([version({})]):
+        await cluster.client.signal("r", "other", 1)
 
 
 @BOTH

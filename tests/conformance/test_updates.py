@@ -10,6 +10,7 @@ import pytest
 
 from continuum import (
     EncodeError,
+    MessageIdTaken,
     RunNotActive,
     RunNotFound,
     UnknownMessage,
@@ -132,10 +133,13 @@ async def test_an_answer_outlives_the_run(cluster: Cluster) -> None:
             await soon(waiting)
         with pytest.raises(UpdateRefused):
             await run.update(set_address, Address(""), id="refused", timeout=10)
-        for late in ("slow", "new"):
-            with pytest.raises(RunNotActive) as ended:
-                await run.update(set_address, Address("x"), id=late, timeout=10)
-            assert ended.value.state == "completed"
+        with pytest.raises(UpdateFailed, match="the run completed before it answered"):
+            await run.update(set_address, Address("slow"), id="slow", timeout=10)
+        with pytest.raises(RunNotActive) as ended:
+            await run.update(set_address, Address("x"), id="new", timeout=10)
+        assert ended.value.state == "completed"
+        with pytest.raises(MessageIdTaken, match="'slow' of run 'r' is that of update 'set_address'"):
+            await run.signal("ship", delivery_id="slow")
         cancelled = await cluster.start(flow, id="c")
         waiting = asyncio.ensure_future(cancelled.update(note, 1))
         await cluster.until_entry("c", "update_requested")

@@ -2,11 +2,12 @@
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from tests.core.harness import START_US, Run, recorded
 
-from continuum import DecodeError, activity, wait_signal, workflow
+from continuum import DecodeError, WorkflowMisuse, activity, wait_signal, workflow
 from continuum._core.commands import CancelTimer, CompleteRun, StartTimer
 
 
@@ -92,12 +93,26 @@ def test_waiters_of_one_name_are_served_in_the_order_they_came() -> None:
 def test_the_type_declared_by_the_workflow_is_the_default() -> None:
     @workflow(signals={"approve": Approval})
     async def flow() -> list[str]:
-        return [type(await wait_signal("approve")).__name__, type(await wait_signal("other")).__name__]
+        return [type(await wait_signal("approve", kind)).__name__ for kind in (None, Any)]
 
     run = Run(flow)
     run.signal("approve", {"by": "ann"})
-    run.signal("other", {"by": "ann"})
+    run.signal("approve", {"by": "ann"})
     assert run.result == ["Approval", "dict"]
+
+
+def test_to_wait_for_what_the_workflow_does_not_declare_is_refused_with_the_nearest_name() -> None:
+    @workflow(signals={"approve": Approval})
+    async def flow() -> str:
+        try:
+            await wait_signal("aprove", Approval)
+        except WorkflowMisuse as error:
+            return str(error)
+        return ""
+
+    assert Run(flow).result == (
+        "workflow 'flow' declares no signal 'aprove'; did you mean 'approve'?; declare it: @workflow(signals={…})"
+    )
 
 
 def test_a_payload_that_does_not_fit_is_raised_with_its_field_and_is_read() -> None:

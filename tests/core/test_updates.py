@@ -216,6 +216,42 @@ def test_a_validator_decides_nothing(what: str) -> None:
     assert len(run.commands) == 1
 
 
+@pytest.mark.parametrize("verdict", [True, False, "no such street"])
+def test_what_a_validator_returns_is_no_verdict_and_refuses_loudly(verdict: object) -> None:
+    @workflow(updates=[plain])
+    async def flow() -> None:
+        async def handle(value: Any) -> None: ...
+
+        def validator(value: Any) -> Any:
+            return verdict
+
+        on_update(plain, handle, validator=validator)
+        await wait_signal("ship")
+
+    run = Run(flow)
+    run.update("plain", 1)
+    failure = answer(run).failure
+    assert failure is not None
+    assert answer(run).refused
+    assert str(failure) == f"TypeError: a validator raises to refuse: it returned {verdict!r}"
+
+
+@pytest.mark.parametrize("what", ["async", "no function"])
+def test_what_cannot_be_a_validator_is_refused_when_it_is_named(what: str) -> None:
+    async def waits(value: Any) -> None: ...
+
+    @workflow(updates=[plain])
+    async def flow() -> str:
+        validator: Any = waits if what == "async" else "waits"
+        try:
+            on_update(plain, waits, validator=validator)
+        except TypeError as error:
+            return str(error)
+        return ""
+
+    assert str(Run(flow).result).startswith("the validator of update 'plain' is a plain function: got ")
+
+
 def test_a_validator_sees_the_workflows_own_state_and_its_clock() -> None:
     @workflow(updates=[plain])
     async def flow() -> list[Any]:

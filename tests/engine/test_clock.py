@@ -54,7 +54,7 @@ def test_small_corrections_one_after_the_other_hold_time_for_less_than_a_second(
 def test_a_clock_that_somebody_sets_is_followed_both_ways_and_told_of() -> None:
     hands, told = Hands(), []
     clock = Clock(hands)
-    clock.jumped = lambda: told.append(clock.now_us())
+    clock.moved = lambda: told.append(clock.now_us())
     for now_us in (9_000_000_000, 9_000_000_000 + YEAR_US, 8_000_000_000):
         clock.set(now_us, hands.at)
         assert clock.now_us() == now_us

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import sys
 import threading
 
 import pytest
 
-from continuum._engine.watchdog import Blocked, Looks, StoodStill, Turn, Watchdog
+from continuum._engine.watchdog import SHOWN, Blocked, Looks, StoodStill, Turn, Watchdog, stack_of
 
 
 class Stepped:
@@ -135,7 +137,40 @@ async def test_what_blocks_the_loop_is_named_with_its_line_and_stack(in_turn: bo
     assert told.startswith("run 'run-7' blocks the event loop" if in_turn else "the event loop is blocked")
     assert "at test_watchdog.py" in told
     assert "release.wait(60)" in told
+    assert "run_forever" not in told, "what lies beyond the loop does not say who blocks it"
+    assert "pytest" not in told.replace("test_watchdog.py", "")
 
 
 def _author_blocks(release: threading.Event) -> None:
     assert release.wait(60)
+
+
+async def test_a_stack_is_cut_to_the_authors_frames_and_the_innermost() -> None:
+    found: list[str] = []
+
+    def look(_: object) -> None:
+        found.append(stack_of(sys._getframe()))
+
+    def decode_again(_: object) -> None:
+        json.loads("{}", object_hook=look)
+
+    json.loads("{}", object_hook=decode_again)
+    lines = [line.strip().rpartition(" in ")[2] for line in found[0].splitlines() if "    " not in line]
+    assert lines[lines.index("test_a_stack_is_cut_to_the_authors_frames_and_the_innermost") + 1 :] == [
+        "(3 frames left out)",  # json's
+        "decode_again",
+        "(1 frame left out)",
+        "decode",
+        "raw_decode",
+        "look",
+    ]
+
+
+async def test_a_deep_stack_shows_its_innermost_frames() -> None:
+    def deeper(levels: int) -> str:
+        return stack_of(sys._getframe()) if levels == 0 else deeper(levels - 1)
+
+    told = deeper(50)
+    assert told.count("in deeper") == SHOWN
+    assert told.startswith("  (4")
+    assert "levels == 0" in told

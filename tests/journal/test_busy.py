@@ -13,7 +13,7 @@ from continuum._journal.commit import Committed, Complete, Lease, Park
 from continuum._journal.connections import connect
 from continuum._journal.journal import PostgresJournal
 from continuum._journal.outside import sending, starting, take_async
-from continuum.errors import DatabaseBusy
+from continuum.errors import DatabaseBusy, MessageIdTaken
 from tests.journal.harness import begin, blocked, entry, root, select, signal, soon, turn, until, worker, write
 from tests.journal.races.stepper import Stepper
 
@@ -74,6 +74,38 @@ async def test_a_delivery_that_an_open_transaction_makes_ends_busy_and_counts_on
             assert await client.send(again) == {}
             assert len((await client.mail(["r"]))["r"]) - before == (mine > 0)
         assert [mail.payload for mail in (await client.mail(["r"]))["r"]] == [b'{"payload":1}', b'{"payload":2}']
+
+
+async def test_many_who_wait_for_one_id_leave_others_a_way(database: str) -> None:
+    """As of a webhook that is sent again and again while its first call is still at it."""
+    async with PostgresJournal(database, connections=2).open() as client:
+        await client.start([root("r")])
+        async with await psycopg.AsyncConnection.connect(database) as connection:
+            await take_async(connection, sending("continuum", [signal("r", delivery_id="d")]))
+            again = [asyncio.ensure_future(client.send([signal("r", delivery_id="d")])) for _ in range(6)]
+            await blocked(database, "journal")
+            await soon(client.start([root("other")]))
+            assert not any(waiting.done() for waiting in again), "it had not to wait until one of them gave up"
+            await connection.commit()
+            ends = await soon(asyncio.gather(*again, return_exceptions=True))
+        assert {type(end) for end in ends} <= {dict, DatabaseBusy}
+        assert len((await client.mail(["r"]))["r"]) == 1
+
+
+async def test_an_id_that_an_open_transaction_gives_to_another_message_is_taken_once_that_commits(
+    database: str,
+) -> None:
+    """The statement that waited does not see the row it met: it was committed after the statement began."""
+    async with PostgresJournal(database).open() as client:
+        await client.start([root("r")])
+        async with await psycopg.AsyncConnection.connect(database) as connection:
+            await take_async(connection, sending("continuum", [signal("r", name="a", delivery_id="d")]))
+            late = asyncio.ensure_future(client.send([signal("r", name="b", delivery_id="d")]))
+            await blocked(database, "journal")
+            await connection.commit()
+        with pytest.raises(MessageIdTaken):
+            await soon(late)
+        assert [mail.key for mail in (await client.mail(["r"]))["r"]] == ["a"]
 
 
 async def test_resuming_a_run_that_somebody_holds_ends_busy(database: str) -> None:

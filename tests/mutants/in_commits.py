@@ -69,6 +69,7 @@ COMMITS = (
                 "",
             ),
         ),
+        harmless_alone=True,
     ),
     Mutant(
         "child-inserted-without-its-parents-entry",
@@ -231,6 +232,7 @@ WAKING = (
                 "",
             ),
         ),
+        harmless_alone=True,
     ),
     Mutant(
         "poke-left-out-by-the-passivator",
@@ -258,6 +260,7 @@ WAKING = (
 """,
             ),
         ),
+        harmless_alone=True,
     ),
 )
 

@@ -66,6 +66,7 @@ FENCING = (
                 "        run.suspected = True\n",
             ),
         ),
+        harmless_alone=True,
     ),
     Mutant(
         "sweep-right-after-reconnect",

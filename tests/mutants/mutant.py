@@ -71,10 +71,13 @@ class Mutant:
     changes: tuple[Replacement, ...]
     caught_by: tuple[Check, ...]
     in_memory: tuple[Replacement, ...] = ()
+    harmless_alone: bool = False  # something else stands in, such as the sweep: whole workers are only later
 
     @property
     def simulated(self) -> Simulated:
         """Whether a simulation can see it: the journal's own bugs only if they are made in memory too."""
+        if self.harmless_alone:
+            return "no"
         if self.in_memory:
             return "in memory"
         return "no" if any(change.file.startswith("_journal/") for change in self.changes) else "yes"

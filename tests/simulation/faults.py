@@ -13,6 +13,7 @@ from tests.simulation.programs import Fault, Scenario
 
 KINDS = {
     "lost": "the operation happens and nobody hears of it",
+    "lost, and late": "its sender hears at once that it is lost, and it happens so many seconds later",
     "unsent": "it does not happen, and its sender is told so",
     "late": "it happens so many seconds later",
     "slow": "its answer takes so many seconds",
@@ -27,6 +28,7 @@ KINDS = {
 }
 WEIGHTS = {
     "lost": 6,
+    "lost, and late": 2,
     "unsent": 4,
     "late": 6,
     "slow": 4,
@@ -57,7 +59,7 @@ def _fault(random: Random, lease_s: float) -> Fault:
     kind = random.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
     number = int(random.random() ** 1.5 * EXPECTED) + 1
     match kind:
-        case "late" | "slow":
+        case "late" | "slow" | "lost, and late":
             amount = random.choice([0.01, 0.3, 2.0, lease_s * 1.5]) * random.uniform(0.5, 1.5)
         case "freeze":
             amount = random.choice([0.2, 0.6, 1.2, 2.5]) * lease_s

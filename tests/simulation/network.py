@@ -95,7 +95,10 @@ class Network:
             cluster.say(f"operation {number}, {what} of {process.name}: {fault.kind} {fault.amount:g}")
             self._befall(fault, process)
         delay = chance.choice(WAYS_S) * chance.uniform(0.5, 1.5)
-        cluster.after(delay + (sent.amount if sent.kind == "late" else 0.0), lambda: self._arrive(sent))
+        if sent.kind == "lost, and late":
+            self._answer(sent, None, DatabaseUnreachable("the answer was lost"), delay)
+        late = sent.amount if sent.kind in ("late", "lost, and late") else 0.0
+        cluster.after(delay + late, lambda: self._arrive(sent))
         return sent.answer
 
     def _arrive(self, sent: Operation) -> None:

@@ -45,7 +45,7 @@ class Played:
 def play(scenario: Scenario, says: Callable[[str], None] | None = None) -> Played:
     """Play a scenario, and once more without faults if the results of its confluent roots are to be compared."""
     played = Played(scenario)
-    with _quiet(), _bounded():
+    with _quiet() as errors, _bounded():
         cluster = Cluster(scenario, says)
         try:
             _compare(scenario, cluster.run().results)
@@ -61,6 +61,8 @@ def play(scenario: Scenario, says: Callable[[str], None] | None = None) -> Playe
                     played.place = f"{frame.filename}:{frame.lineno}"
                 case found:
                     played.crashed = "".join(traceback.format_exception(found))
+    if errors.first and not played.broken and not played.crashed:
+        played.broken = errors.first
     memory, network = cluster.memory, cluster.network
     played.runs = len(memory.runs)
     played.entries = sum(len(rows) for run in memory.runs.values() for rows in run.journal.values())
@@ -102,13 +104,30 @@ def _bounded() -> Iterator[None]:
         signal.signal(signal.SIGVTALRM, before)
 
 
+class _Errors(logging.Handler):
+    """Takes what the engine logs with a traceback: an error of its own, which it survives by reading a run anew."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.first = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and not self.first:
+            found = "".join(traceback.format_exception(*record.exc_info))
+            self.first = f"the engine failed: {record.getMessage()}\n{found}"
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Let the engine say nothing: what it would is in the transcript, or in what is broken."""
-    logger = logging.getLogger("continuum")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
+def _quiet() -> Iterator[_Errors]:
+    """Let the engine say nothing, and take its own errors: what else it would say is in the transcript."""
+    logger, errors = logging.getLogger("continuum"), _Errors()
+    before = (logger.level, logger.propagate)
+    logger.setLevel(logging.ERROR)
+    logger.propagate = False
+    logger.addHandler(errors)
     try:
-        yield
+        yield errors
     finally:
-        logger.setLevel(level)
+        logger.removeHandler(errors)
+        logger.level, logger.propagate = before
+        logger.setLevel(before[0])

@@ -5,6 +5,7 @@ The rule: capturing never fails, whatever an exception's ``__str__`` does, and i
 
 from __future__ import annotations
 
+import re
 import traceback
 from typing import Any, cast
 
@@ -15,11 +16,37 @@ MAX_CHAIN = 20
 MAX_PARTS = 100
 MAX_FAILURES = 500
 MAX_TEXT = 16_384
+_OURS = __file__.rpartition("_core")[0]
+_FRAME = re.compile(r'^(?=  File ")', re.MULTILINE)
+_ENGINE = re.compile(r"[/\\](site|dist)-packages[/\\]continuum[/\\]")  # of a worker on another machine
+_LIBRARY = re.compile(r"[/\\](site|dist)-packages[/\\]|[/\\]lib[/\\]python3\.\d+[/\\]|<frozen ")
 
 
 def capture(error: BaseException) -> Failure:
     """Return what is recorded of ``error``, with its causes and, of a group, its parts."""
     return _capture(error, MAX_CHAIN, set(), [MAX_FAILURES])
+
+
+def where(failure: Failure) -> str:
+    """Say where the author's code failed: the innermost failure in it, then the outermost if that is another.
+
+    The tracebacks are the recorded ones without the frames of the engine and of libraries; "" if none are left.
+    """
+    chain: list[Failure] = []
+    found: Failure | None = failure
+    while found is not None and len(chain) <= MAX_CHAIN:
+        chain.append(found)
+        found = found.cause or (found.parts[0] if found.parts else None)
+    told = [f"{frames}{one}" for one in reversed(chain) if (frames := own_frames(one.traceback))]
+    return "\n".join(told if len(told) < 2 else (told[0], told[-1]))
+
+
+def own_frames(recorded: str) -> str:
+    """Return the frames of a recorded traceback that are the author's; those of libraries if all others are."""
+    frames = [(part.partition("\n")[0], part) for part in _FRAME.split(recorded) if part.startswith("  File ")]
+    outside = [(line, part) for line, part in frames if f'"{_OURS}' not in line and not _ENGINE.search(line)]
+    own = [part for line, part in outside if not _LIBRARY.search(line)]
+    return "".join(own or [part for _, part in outside])
 
 
 def _capture(error: BaseException, depth: int, seen: set[int], left: list[int]) -> Failure:

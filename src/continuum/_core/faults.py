@@ -135,7 +135,7 @@ def source_line(frame: FrameType | None = None) -> str:
     while frame is not None:
         if frame.f_code.co_name in ("drain", "_turn") and frame.f_code.co_filename.startswith(_PACKAGE):
             break  # beyond the loop lies the host
-        if _is_authors(frame.f_code):
+        if is_authors(frame.f_code):
             return _position(frame)
         frame = frame.f_back
     return ""
@@ -147,7 +147,7 @@ def waiting_line(task: asyncio.Task[Any]) -> str:
     awaited: Any = task.get_coro()
     while awaited is not None:
         frame = getattr(awaited, "cr_frame", None)
-        if frame is not None and _is_authors(frame.f_code):
+        if frame is not None and is_authors(frame.f_code):
             found = _position(frame)
         awaited = getattr(awaited, "cr_await", None)
     return found
@@ -158,7 +158,8 @@ def _position(frame: FrameType) -> str:
     return f"{name}:{frame.f_lineno} in {frame.f_code.co_qualname}"
 
 
-def _is_authors(code: CodeType) -> bool:
+def is_authors(code: CodeType) -> bool:
+    """Tell whether code is neither ours nor the standard library's."""
     path = code.co_filename
     if path.startswith((_PACKAGE, "<frozen")):
         return False

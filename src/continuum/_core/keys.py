@@ -65,12 +65,13 @@ def check_root_id(run_id: object) -> str:
 
 def check_text(what: str, text: object, limit: int) -> str:
     """Return ``text`` if a journal's entry can hold it, else raise ``InvalidId`` or ``TypeError``."""
+    one = f"an {what}" if what[0] in "aeiou" else f"a {what}"
     if not isinstance(text, str):
-        raise TypeError(f"a {what} is a str: got {text!r} of type {type(text).__name__}")
+        raise TypeError(f"{one} is a str: got {text!r} of type {type(text).__name__}")
     if not text:
-        raise InvalidId(f"a {what} must not be empty")
+        raise InvalidId(f"{one} must not be empty")
     if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise InvalidId(f"a {what} must not hold NUL or a lone surrogate: got {text!r}")
+        raise InvalidId(f"{one} must not hold NUL or a lone surrogate: got {text!r}")
     if len(text.encode()) > limit:
         raise InvalidId(f"{what} {text[:40] + '…'!r} is longer than {limit} bytes; give a shorter one")
     return text

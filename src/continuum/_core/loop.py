@@ -43,6 +43,9 @@ MAX_UNHANDLED = 16
 MAX_CALLBACKS_PER_TURN = 1_000_000  # gather over 100,000 refs takes some 400,000
 
 
+_ASIDE = "this was called inside a side effect or a validator, which a replay does not repeat"
+
+
 class WorkflowLoop(asyncio.AbstractEventLoop):
     """The loop of one run. Its owner calls ``enter``, then ``drain`` after each event, then ``leave``."""
 
@@ -140,7 +143,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         if type(task) is WorkflowTask and not self.aside:
             return task.scope
         if self.aside:
-            problem = "this was called inside a side effect or a validator, which a replay does not repeat"
+            problem = _ASIDE
         elif task is None:
             problem = "this was called from a bare callback"
         else:
@@ -160,8 +163,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Handle:
         handle = Handle(callback, args, context if context is not None else copy_context())
-        if self.in_turn:
+        if self.in_turn and not self.aside:
             self._ready.append(handle)
+        elif self.aside:
+            raise WorkflowMisuse(f"{_ASIDE}; call it from a task of the workflow itself")
         elif not self.discarded:
             self._refuse_touch()
         return handle
@@ -178,6 +183,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             raise ValueError("a timer cannot be due at NaN")  # sleep(nan) says so itself only on 3.13
         if when <= self.time() or self.discarded:
             return self.call_soon(callback, *args, context=context)
+        if self.aside:
+            raise WorkflowMisuse(f"{_ASIDE}; call it from a task of the workflow itself")
         context = context if context is not None else copy_context()
         handle = TimerHandle(when, callback, args, context, self.timers)
         self.timers.arm(handle)

@@ -151,13 +151,17 @@ class Updates:
         if asyncio.iscoroutine(answer):
             answer.close()
             raise TypeError("a validator is a plain function: it decides nothing and waits for nothing")
+        if answer is not None:  # what looks like a verdict must not pass for consent
+            raise TypeError(f"a validator raises to refuse: it returned {answer!r}")
 
     async def _work(self, handler: Handler, update_id: str, given: Any, path: str) -> None:
         result: bytes | None = None
         failure: Failure | None = None
         try:
             result = handler.update.result.encode(await handler.function(given))
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - told to who asked
+        except (KeyboardInterrupt, SystemExit, GeneratorExit, Unwind):
+            raise
+        except BaseException as error:  # noqa: BLE001 - told to who asked, whatever the author's handler raises
             failure = capture(error)
         if self._begun.pop(update_id, None) is not None:
             self._decide(c.AnswerUpdate(update_id, result, failure), path, handler.update.result)

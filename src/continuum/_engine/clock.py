@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 
 logger = logging.getLogger("continuum.engine")
+DRIFT_US = 20_000  # so far timers may be off before they are looked at anew
 JUMP_US = 1_000_000  # from here on a correction is a jump: what the database's clock does when somebody sets it
 
 
@@ -18,9 +19,10 @@ class Clock:
     """Microseconds since 1970 UTC by the database's clock. ``time`` is the event loop's clock, in seconds."""
 
     def __init__(self, time: Callable[[], float]) -> None:
-        self.jumped: Callable[[], None] = _nobody
+        self.moved: Callable[[], None] = _nobody
         self.loop_now = self._time = time
         self._offset_us: int | None = None
+        self._told_us = 0  # what it was when timers were looked at anew
         self._last_us = 0
 
     def set(self, now_us: int, asked_at: float) -> None:
@@ -35,7 +37,11 @@ class Clock:
         self._offset_us = (earliest + latest) // 2
         if before is not None and abs(self._offset_us - before) > JUMP_US:
             logger.warning("the database's clock was set by %+.1f s", (self._offset_us - before) / 1e6)
-            self.jumped()
+        if before is None:
+            self._told_us = self._offset_us
+        elif abs(self._offset_us - self._told_us) > DRIFT_US:  # it jumped, or drifted so far a little at a time
+            self._told_us = self._offset_us
+            self.moved()
 
     def now_us(self) -> int:
         """Return the time now: what was returned before at least, but for a jump."""

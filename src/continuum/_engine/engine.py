@@ -78,7 +78,7 @@ class Engine:
         self.clock = Clock(loop.time)
         self.watchdog = Watchdog(blocked_after_s=settings.seconds("blocked_after"))
         self.timers = Timers(self.clock, self._fired)
-        self.clock.jumped = self.timers.look_anew
+        self.clock.moved = self.timers.look_anew
         taker = Taker(definitions, self.timers, self._claimable, settings.max_child_depth)
         self.turns = Turns(journal, self.residents, taker, self.clock, self.watchdog, hooks)
         self.activities = self._make_activities()

@@ -1,7 +1,7 @@
 """Timers of resident runs: one heap, one callback of the event loop.
 
-The rule: a timer fires at the earliest when the database's clock says so. What is cancelled stays in the heap
-until its time comes, or until half of the heap is such.
+The rule: a timer fires when the database's clock says so, as far as this process knows it. What is cancelled stays
+in the heap until its time comes, or until half of the heap is such.
 """
 
 from __future__ import annotations

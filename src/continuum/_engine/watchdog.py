@@ -14,13 +14,16 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FrameType
 from typing import TypeAlias
 
-from continuum._core.faults import source_line
+from continuum._core.faults import is_authors, source_line
 
 logger = logging.getLogger("continuum.engine")
 
 TICK_S = 0.5
+INNERMOST = 3  # frames that are shown whosever they are
+SHOWN = 10  # frames at most
 
 Turn: TypeAlias = tuple[str]  # the run id; a new tuple each turn, so that identity tells turns apart
 
@@ -130,7 +133,7 @@ class Watchdog:
             return
         frame = sys._current_frames().get(self._loop_thread)
         line = source_line(frame) if frame is not None else ""
-        stack = "".join(traceback.format_stack(frame)) if frame is not None else "(the thread is gone)"
+        stack = stack_of(frame) if frame is not None else "(the thread is gone)"
         del frame
         if found.turn is None:
             who, way_out = "the event loop is blocked", "let activities that compute or block be plain functions"
@@ -142,3 +145,27 @@ class Watchdog:
             line = ""
         where = f", at {line}" if line else ""
         logger.warning("%s: for %.1f s%s; %s\n%s", who, found.seconds, where, way_out, stack)
+
+
+def stack_of(frame: FrameType) -> str:
+    """Return the stack of ``frame``, as tracebacks print it, cut to what says who blocks.
+
+    These are the innermost frames and the author's, from the event loop inwards; what is left out is counted.
+    Packages that are installed count as the author's only where there is nothing else.
+    """
+    frames = list(traceback.walk_stack(frame))
+    loop = (n for n, (each, _) in enumerate(frames) if each.f_code is asyncio.BaseEventLoop.run_forever.__code__)
+    frames = frames[: next(loop, len(frames))]
+    authors = {n for n, (each, _) in enumerate(frames) if is_authors(each.f_code)}
+    own = {n for n in authors if "site-packages" not in frames[n][0].f_code.co_filename}
+    shown = sorted({*range(min(INNERMOST, len(frames))), *(own or authors)})[:SHOWN]
+    text, after = "", -1
+    for n in shown:
+        entry = traceback.StackSummary.extract(iter([frames[n]]))
+        text = "".join(entry.format()) + _left_out(n - after - 1) + text
+        after = n
+    return _left_out(len(frames) - after - 1) + text
+
+
+def _left_out(count: int) -> str:
+    return f"  ({count} frame{'s' if count > 1 else ''} left out)\n" if count else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 from continuum._core.effects import Message
@@ -32,6 +32,7 @@ from continuum._journal.commit import (
     TakenOver,
 )
 from continuum._journal.connections import JsonText, check_url, connect
+from continuum._journal.deliveries import sending
 from continuum._journal.description import RunRow
 from continuum._journal.ends import Answers, Ends
 from continuum._journal.flusher import Flusher
@@ -44,10 +45,8 @@ from continuum._journal.migrate import migrate, verify
 from continuum._journal.outside import Outside
 from continuum._journal.protocol import Hint
 from continuum._journal.reader import Reader
-from continuum._journal.render import message_row, send_parts
 from continuum._journal.rows import announcement_row, claimed_row, claims, rendered, root_row
 from continuum._journal.statements import check_schema, statement
-from continuum._journal.storable import is_storable
 from continuum._journal.tasks import Tasks
 from continuum._journal.views import Views
 from continuum.errors import DatabaseUnreachable, Failure, RunNotFound
@@ -101,6 +100,7 @@ class PostgresJournal:
         self._ends = Ends(self._reader.ends, lambda: self._listener.hears)
         self._answers = Answers(self._reader.answers, lambda: self._listener.hears)
         self._tasks = Tasks(self._lanes, self._hints, schema)
+        self._delivering = asyncio.Semaphore(max(1, connections // 2))  # who waits for an id leaves others a way
         self._beat_epoch = -1
         self.views = Views(self._lanes, schema)
         self.outside = Outside(self._lanes, schema)
@@ -206,17 +206,13 @@ class PostgresJournal:
 
     async def send(self, messages: Sequence[Message]) -> dict[str, str | None]:
         """Put messages into inboxes; return who got nothing, with its state, or None if there is no such run."""
-        sendable = [message for message in messages if is_storable(message.run_id)]
-        wanted = statement("send", self.schema, send_parts(sendable))
-        rows = await self._lanes.write(wanted, {"messages": rendered(message_row, sendable)})
-        missed: dict[str, str | None] = {message.run_id: None for message in messages}
-        for run_id, state, live in rows:
-            if live:
-                del missed[run_id]
-            else:
-                missed[run_id] = state
-        self._hints.mail((), {run_id for run_id, _, live in rows if live})
-        return missed
+        may_wait = any(message.delivery_id is not None for message in messages)
+        async with self._delivering if may_wait else nullcontext():
+            sent = await self._lanes.take(sending(self.schema, messages))
+        self._hints.mail((), set(sent.reached))
+        if sent.taken is not None:
+            raise sent.taken
+        return sent.missed
 
     async def cancel(self, run_id: str, reason: str) -> Cancelled:
         """End a run and everything below it. Raises ``RunNotFound``."""

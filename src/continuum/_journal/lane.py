@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 from psycopg import errors
@@ -27,6 +27,11 @@ from continuum._journal.connections import (
 )
 from continuum._journal.statements import Statement
 from continuum.errors import DatabaseBusy, DatabaseRefused, DatabaseUnreachable
+
+if TYPE_CHECKING:
+    from continuum._journal.cascade import Steps
+
+T = TypeVar("T")
 
 logger = logging.getLogger("continuum.journal")
 TRUSTED_S = 1.0  # so long after an answer a connection is taken to be good: a restart breaks every idle one
@@ -180,6 +185,18 @@ class Lanes:
             raise DatabaseUnreachable(
                 f"the connection broke before Postgres answered, so the write may have happened or not: {error}"
             ) from error
+
+    async def take(self, steps: Steps[T]) -> T:
+        """Run steps, each a transaction of its own: the first as a ``write``, the others only read."""
+        run = self.write
+        try:
+            step = next(steps)
+            while True:
+                step = steps.send(await run(step.statement, step.values))
+                run = self.read
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
     async def close(self) -> None:
         """Close every connection."""

@@ -17,12 +17,12 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from continuum._core.effects import Message
+from continuum._journal import deliveries
 from continuum._journal.cascade import Cascade, Step, Steps, cancelling
 from continuum._journal.commit import NewRoot
 from continuum._journal.connections import adapt, is_in_the_way, is_lock_timeout, is_of_values, one_line
 from continuum._journal.hints import CHANNELS, payloads
 from continuum._journal.lane import Lanes
-from continuum._journal.render import message_row, send_parts
 from continuum._journal.rows import rendered, root_row
 from continuum._journal.statements import Statement, statement
 from continuum._journal.storable import is_storable
@@ -39,7 +39,8 @@ from continuum.errors import (
 T = TypeVar("T")
 Connection = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
 _NOTIFY = Statement(
-    b"select count(pg_notify(c, p)) from unnest($1::text[], $2::text[]) x(c, p)", ("channels", "payloads")
+    b"select count(pg_catalog.pg_notify(c, p)) from unnest($1::text[], $2::text[]) x(c, p)",
+    ("channels", "payloads"),
 )
 _ISOLATION = Statement(b"select current_setting('transaction_isolation')", ())
 _NOT_OURS = (
@@ -86,7 +87,7 @@ class Outside:
         return self._borrowed(_starting_one(self._schema, root))
 
     def send(self, message: Message) -> Steps[None]:
-        """Put a message into an inbox. Raises ``RunNotFound`` and ``RunNotActive``."""
+        """Put a message into an inbox. Raises ``RunNotFound``, ``RunNotActive`` and ``MessageIdTaken``."""
         return self._borrowed(sending(self._schema, [message]))
 
     def cancel(self, run_id: str, reason: str) -> Steps[None]:
@@ -139,20 +140,16 @@ def starting(schema: str, runs: Sequence[NewRoot]) -> Steps[set[str]]:
 
 
 def sending(schema: str, messages: Sequence[Message]) -> Steps[None]:
-    """Put messages into inboxes. Raises ``RunNotFound`` and ``RunNotActive``."""
+    """Put messages into inboxes. Raises ``RunNotFound``, ``RunNotActive`` and ``MessageIdTaken``."""
     for message in messages:
         if not is_storable(message.run_id):
             raise RunNotFound(message.run_id)
-    wanted = statement("send", schema, send_parts(messages) | {"all"})
-    rows = yield Step(wanted, {"messages": rendered(message_row, messages)})
-    states = {run_id: (state, live) for run_id, state, live in rows}
-    for message in messages:
-        state, live = states.get(message.run_id, (None, False))
-        if state is None:
-            raise RunNotFound(message.run_id)
-        if not live:
-            raise RunNotActive(message.run_id, state)
-    yield _notify(schema, {"mail": list(states)})
+    sent = yield from deliveries.sending(schema, messages, frozenset(("all",)))
+    if sent.taken is not None:
+        raise sent.taken
+    for run_id, state in sent.missed.items():
+        raise RunNotFound(run_id) if state is None else RunNotActive(run_id, state)
+    yield _notify(schema, {"mail": sent.reached})
 
 
 def cancelling_here(schema: str, run_id: str, reason: str) -> Steps[Cascade]:

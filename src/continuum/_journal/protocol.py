@@ -51,6 +51,13 @@ class Views(Protocol):
         """Return those of the runs that exist, in the order given."""
         ...
 
+    async def declared(self, run_id: str) -> tuple[str, tuple[str, ...]] | None:
+        """Return a run's workflow and the signals that it declares, or None if any may be sent, or nobody knows.
+
+        They are those of all who ever announced its version, and None if one of them announced none.
+        """
+        ...
+
     async def history(
         self, run_id: str, generation: int | None = None, *, after: tuple[int, int] = (0, -1), limit: int = 1_000
     ) -> list[EventRow]:
@@ -158,8 +165,9 @@ class Journal(Protocol):
     async def send(self, messages: Sequence[Message]) -> dict[str, str | None]:
         """Put messages into inboxes. Return the state of each receiver that got nothing; None: no such run.
 
-        A message with a delivery id that the run has had is left out, and its receiver counts as reached. Raises
-        ``DatabaseBusy`` if an open transaction is sending one with the same id.
+        A message with a delivery id that the run has had is left out, and its receiver counts as reached, also one
+        that has ended. Raises ``MessageIdTaken`` if the run has had another one under that id, after sending the
+        others, and ``DatabaseBusy`` if an open transaction is sending one with the same id.
         """
         ...
 

@@ -36,6 +36,13 @@ class Views:
         found = {row[0]: _run_row(RunRow(*row)) for row in rows}
         return [found[run_id] for run_id in run_ids if run_id in found]
 
+    async def declared(self, run_id: str) -> tuple[str, tuple[str, ...]] | None:
+        """Return a run's workflow and the signals it declares, or None if any may be sent, or nobody knows."""
+        if not is_storable(run_id):
+            return None
+        rows = await self._lanes.read(statement("declared", self._schema), {"run_id": run_id})
+        return (rows[0][0], tuple(rows[0][1])) if rows else None
+
     async def history(
         self, run_id: str, generation: int | None = None, *, after: tuple[int, int] = (0, -1), limit: int = PAGE
     ) -> list[EventRow]:

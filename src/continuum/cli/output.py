@@ -32,6 +32,13 @@ def say(line: str) -> None:
         sys.stdout.flush()
 
 
+def note(line: str) -> None:
+    """Print one line on stderr that is neither a result nor an error."""
+    if sys.stderr is not None:
+        sys.stderr.write(f"continuum: {line}\n")
+        sys.stderr.flush()
+
+
 def complain(error: Exception, exit_code: int = 1) -> int:
     """Print an error as one line and return the exit code it ends with."""
     from continuum.cli.text import printable

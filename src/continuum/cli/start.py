@@ -8,11 +8,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never
 
 from continuum.cli.options import Commands, add_verb, seconds, with_client
-from continuum.cli.output import complain, say
+from continuum.cli.output import complain, note, say
 from continuum.cli.text import as_json, printable
 
 if TYPE_CHECKING:
@@ -26,8 +27,9 @@ ABOUT = """It prints the run's id; with --wait its result instead, as JSON, and 
 cancelled or has not ended in time. The same workflow with the same input under the same --id is the run that is
 there already."""
 
-UPDATE = """Its answer is printed as JSON. It ends with 1 if the update was refused, failed or is not answered in
-time; then the update stays, and its answer can be asked for under the same --id."""
+UPDATE = """Its answer is printed as JSON; before that, on stderr, the id that was made for it if none was given.
+It ends with 1 if the update was refused, failed or is not answered in time; then the update stays, and its answer
+can be asked for under the same --id."""
 
 
 def add(commands: Commands) -> None:
@@ -64,6 +66,20 @@ def add(commands: Commands) -> None:
     )
     signal.set_defaults(late="payload")
 
+    _add_update(commands)
+
+    cancel = add_verb(
+        commands, "cancel", _cancel, "cancel a run and every run below it", example="continuum cancel order-o1"
+    )
+    cancel.add_argument("run_id", metavar="RUN")
+    cancel.add_argument("--reason", default="cancelled by request", help="recorded as why")
+
+    says = "let a parked run go on, after what parked it was mended"
+    resume = add_verb(commands, "resume", _resume, says, example="continuum resume order-o1")
+    resume.add_argument("run_id", metavar="RUN")
+
+
+def _add_update(commands: Commands) -> None:
     update = add_verb(
         commands,
         "update",
@@ -77,17 +93,10 @@ def add(commands: Commands) -> None:
     update.add_argument("payload", metavar="INPUT", nargs="?", help="its input as JSON, or - for stdin; else null")
     update.add_argument("--id", help="names the update: asked again under it, it is the same one")
     update.add_argument("--timeout", type=seconds, metavar="SECONDS", help="wait no longer for the answer")
-    update.set_defaults(late="payload")
-
-    cancel = add_verb(
-        commands, "cancel", _cancel, "cancel a run and every run below it", example="continuum cancel order-o1"
+    update.add_argument(
+        "--module", action="append", default=[], metavar="MODULE", help="check against the workflow defined there"
     )
-    cancel.add_argument("run_id", metavar="RUN")
-    cancel.add_argument("--reason", default="cancelled by request", help="recorded as why")
-
-    says = "let a parked run go on, after what parked it was mended"
-    resume = add_verb(commands, "resume", _resume, says, example="continuum resume order-o1")
-    resume.add_argument("run_id", metavar="RUN")
+    update.set_defaults(late="payload")
 
 
 def _start(arguments: argparse.Namespace) -> int:
@@ -154,12 +163,19 @@ def _signal(arguments: argparse.Namespace) -> int:
 
 def _update(arguments: argparse.Namespace) -> int:
     given = _read("the input", arguments.payload)
+    definitions = _definitions(arguments)
+    update_id = arguments.id
+    if update_id is None:  # told before it is waited for: whoever stops waiting needs it
+        update_id = str(uuid.uuid4())
+        note(f"update --id {update_id}")
 
     async def ask(client: Client) -> int:
+        run = client.get_run(arguments.run_id)
+        if definitions is not None:
+            _, flow = await _known(client, run, definitions)
+            as_typed(flow.update(arguments.name).input, given)
         try:
-            answer = await client.update(
-                arguments.run_id, arguments.name, given, id=arguments.id, timeout=arguments.timeout
-            )
+            answer = await run.update(arguments.name, given, id=update_id, timeout=arguments.timeout)
         except TimeoutError as error:
             return complain(_told(str(error)))
         say(as_json(answer))

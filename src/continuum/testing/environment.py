@@ -6,6 +6,7 @@ is not called, and time passes only for a test that waits, as far as the next th
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from types import ModuleType, TracebackType
@@ -16,9 +17,10 @@ from continuum.activity import Activity
 from continuum.client import Client
 from continuum.definitions import Definition, Definitions
 from continuum.errors import RunNotFound
-from continuum.policies import Duration, duration
+from continuum.policies import Duration, duration, expect, refuse_unknown
 from continuum.runs import RunHandle
 from continuum.testing.opened import US, Opened
+from continuum.testing.passing import Bounds
 from continuum.testing.replacing import Call, key_of
 from continuum.workflow import Workflow
 
@@ -27,6 +29,8 @@ __all__ = ["WorkflowEnvironment"]
 I = TypeVar("I")  # noqa: E741 - input, as R is result
 R = TypeVar("R")
 P = ParamSpec("P")
+OWN = ("now", "replay_every_step", "seed", "stuck_after", "max_jumps")
+SETTINGS = ("retry", "start_to_close", "max_activities", "threads", "max_child_depth", "blocked_after")
 OURS = ("lease", "heartbeat", "poll", "claim_batch", "cache", "passivate_after", "drain")
 
 
@@ -35,8 +39,10 @@ class WorkflowEnvironment:
 
     ``now`` is the time at which it begins (default: the real time). With ``replay_every_step`` every run leaves
     memory whenever everybody waits, and is replayed when it goes on. ``seed`` decides what chance decides, such as
-    the spread of retries. ``settings`` are a ``Worker``'s: ``retry``, ``start_to_close``, ``max_activities``,
-    ``threads``, ``max_child_depth``, ``blocked_after``.
+    the spread of retries. ``RunStuck`` ends a wait while the same activities or planned actions are under way for
+    ``stuck_after`` (real seconds or ``timedelta``; None: never), or when time has jumped ``max_jumps`` times.
+    ``settings`` are a ``Worker``'s: ``retry``, ``start_to_close``, ``max_activities``, ``threads``,
+    ``max_child_depth``, ``blocked_after``.
 
     >>> async with WorkflowEnvironment([flows]) as env:                       # doctest: +SKIP
     ...     env.replace(send_mail, lambda address: "sent")
@@ -58,6 +64,8 @@ class WorkflowEnvironment:
         now: datetime | None = None,
         replay_every_step: bool = False,
         seed: int = 0,
+        stuck_after: Duration | None = 60,
+        max_jumps: int = 100_000,
         **settings: Any,
     ) -> None:
         if isinstance(sources, (str, bytes, ModuleType)) or not isinstance(sources, Iterable):
@@ -68,7 +76,11 @@ class WorkflowEnvironment:
             raise ValueError(f"now= needs a time zone, for workflows know none but UTC: got {now!r}")
         if fixed := sorted(set(settings) & set(OURS)):
             raise TypeError(f"{fixed[0]}= is the environment's own: it has one worker and a time that jumps")
+        refuse_unknown("WorkflowEnvironment", set(settings) - set(SETTINGS), {*OWN, *SETTINGS})
         WorkerSettings.resolve(settings, {})
+        expect("max_jumps", max_jumps, int, "a whole number")
+        after_s = None if stuck_after is None else duration("stuck_after", stuck_after).total_seconds()
+        self._bounds = Bounds(after_s, max_jumps)
         self.started: datetime = (now or datetime.now(UTC)).astimezone(UTC)
         """When the environment began, in its own time."""
         self._definitions = Definitions(sources)
@@ -78,8 +90,10 @@ class WorkflowEnvironment:
         self._replaced: list[tuple[Any, Callable[..., Any]]] = []
         self._opened: Opened | None = None
         self._ended = False
+        self._opens_itself = False  # the fixture does, in the loop of the test that uses it
 
     async def __aenter__(self) -> WorkflowEnvironment:
+        self._opens_itself = True
         self._open()
         return self
 
@@ -213,8 +227,16 @@ class WorkflowEnvironment:
 
     def _open(self) -> Opened:
         self._check_open()
+        if not self._opens_itself:
+            raise RuntimeError("open it: async with WorkflowEnvironment(...) as env")
         if self._opened is None:
-            opened = Opened(self._definitions, self.started, self._settings, self._seed, self._passivating)
+            try:
+                asyncio.get_running_loop()
+            except RuntimeError:
+                raise RuntimeError("an environment needs a running asyncio event loop; trio has none") from None
+            opened = Opened(
+                self._definitions, self.started, self._settings, self._seed, self._passivating, self._bounds
+            )
             for definition, by in self._replaced:
                 opened.stand_ins.replace(definition, by)
             for at_us, action in self._planned:

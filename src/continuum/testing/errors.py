@@ -10,11 +10,15 @@ __all__ = ["RunParked", "RunStuck"]
 class RunStuck(ContinuumError, AssertionError):
     """A run waits for what can never come: no timer, no activity and nothing that the test has planned.
 
-    ``waiting_for`` says in words what it waits for.
+    Or for what does not come within the bounds ``stuck_after`` and ``max_jumps`` of its environment.
+    ``waiting_for`` says in words what it waits for. ``run_id`` is ``""`` if the test waits for no run.
     """
 
-    def __init__(self, run_id: str, waiting_for: str, hints: str = "") -> None:
-        super().__init__(f"run {run_id!r} waits for what can never come: {waiting_for}{hints}")
+    def __init__(
+        self, run_id: str, waiting_for: str, hints: str = "", *, why: str = "waits for what can never come"
+    ) -> None:
+        who = f"run {run_id!r}" if run_id else "the test"
+        super().__init__(f"{who} {why}: {waiting_for}{hints}")
         self.run_id = run_id
         self.waiting_for = waiting_for
 

@@ -15,7 +15,7 @@ from continuum._journal.memory.store import Memory
 from continuum.client import Client
 from continuum.definitions import Definitions
 from continuum.testing.loop import SteppedLoop
-from continuum.testing.passing import Passing
+from continuum.testing.passing import Bounds, Passing
 from continuum.testing.replacing import StandIns, key_of
 from continuum.testing.replaying import History, differences
 from continuum.testing.serving import Serving
@@ -31,7 +31,13 @@ class Opened:
     """The parts of an environment, made in the test's loop."""
 
     def __init__(
-        self, definitions: Definitions, started: datetime, settings: dict[str, Any], seed: int, passivating: bool
+        self,
+        definitions: Definitions,
+        started: datetime,
+        settings: dict[str, Any],
+        seed: int,
+        passivating: bool,
+        bounds: Bounds,
     ) -> None:
         self.host = asyncio.get_running_loop()
         self.inner = SteppedLoop(self.host)
@@ -47,10 +53,11 @@ class Opened:
             passivating=passivating,
             begun_us=begun_us,
         )
-        self.passing = self.stand_ins.passing = Passing(self.host, self.inner, self.serving)
+        self.passing = self.stand_ins.passing = Passing(self.host, self.inner, self.serving, bounds)
         journal = MemoryJournal(self.memory)
         self._hearing = self.host.create_task(journal.run(), name="continuum client of a test")
-        self.client = Client(WatchedJournal(journal, self.passing, self.check).as_journal())
+        watched = WatchedJournal(journal, self.passing, self.check, self.serving.standing)
+        self.client = Client(watched.as_journal())
         self.serving.begin()
 
     def check_loop(self) -> None:

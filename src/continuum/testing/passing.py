@@ -10,24 +10,40 @@ from __future__ import annotations
 import asyncio
 import heapq
 import inspect
+import time
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar
+from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any, Protocol
 
 from continuum.testing.loop import SteppedLoop
 
+SHOWN = 5  # things under way that are named
 GRACE = 8  # rounds of the test's loop in which nothing happens, before everybody is taken to wait
 Action = Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UnderWay:
+    """Something under way, in words, and since when by the real clock."""
+
+    what: str
+    since_s: float = field(default_factory=time.monotonic)
+
+    def __str__(self) -> str:
+        return f"{self.what}, under way for {time.monotonic() - self.since_s:.1f} s"
 
 
 class Doing:
     """Something under way in the test's loop: an activity, or a planned action. It rests while it waits."""
 
-    __slots__ = ("owner", "resting")
+    __slots__ = ("action", "owner", "resting")
 
-    def __init__(self, owner: Passing) -> None:
+    def __init__(self, owner: Passing, action: UnderWay | None = None) -> None:
         self.owner = owner
+        self.action = action
         self.resting = 0
 
     def context(self) -> Context:
@@ -87,16 +103,31 @@ class World(Protocol):
         """Return why waiting for a run is in vain though there is time, if it is."""
         ...
 
-    def stuck(self, run_id: str) -> BaseException:
+    def stuck(self, run_id: str, why: str = ..., hints: str = ...) -> BaseException:
         """Return the error of waiting for a run when nothing can come any more."""
         ...
+
+    def under_way(self) -> list[UnderWay]:
+        """Return the activities that are under way."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a test waits for at most: ``stuck_after_s`` real seconds for the same things under way, and jumps."""
+
+    stuck_after_s: float | None
+    max_jumps: int
 
 
 class Passing:
     """Lets time pass for one environment. All of it happens in callbacks of ``host``, the test's loop."""
 
-    def __init__(self, host: asyncio.AbstractEventLoop, inner: SteppedLoop, world: World) -> None:
-        self._host, self._inner, self._world = host, inner, world
+    def __init__(self, host: asyncio.AbstractEventLoop, inner: SteppedLoop, world: World, bounds: Bounds) -> None:
+        self._host, self._inner, self._world, self._bounds = host, inner, world, bounds
+        self._bound: asyncio.TimerHandle | None = None
+        self._bounded: frozenset[object] = frozenset()  # what has been under way since that began
+        self._jumps = 0  # since the test began to wait
         self._waiters: dict[Waiter, None] = {}
         self._doing: set[Doing] = set()
         self._actions: list[tuple[int, int, Action]] = []
@@ -126,6 +157,7 @@ class Passing:
         self, what: Awaitable[Any] | None, *, run_id: str = "", until_us: int | None = None, answered: Any = None
     ) -> Any:
         """Wait, and let time pass for that. With ``what`` until that has come."""
+        __tracebackhide__ = True
         doing = DOING.get()
         waiter = Waiter(doing if doing is not None and doing.owner is self else None, run_id, until_us, answered)
         coming = None if what is None else asyncio.ensure_future(what)
@@ -134,6 +166,8 @@ class Passing:
         self._waiters[waiter] = None
         if waiter.doing is not None:
             waiter.doing.resting += 1
+        else:
+            self._jumps = 0
         self.stir()
         try:
             return await waiter.future
@@ -159,7 +193,7 @@ class Passing:
     def end(self) -> list[asyncio.Task[None]]:
         """Let time stand still for ever; return what is under way of what was planned, cancelled."""
         self._ended = True
-        for handle in (self._looking, self._flowing):
+        for handle in (self._looking, self._flowing, self._bound):
             if handle is not None:
                 handle.cancel()
         tasks = list(self._tasks)
@@ -200,7 +234,11 @@ class Passing:
             return
         if self._world.threads_busy() or any(not doing.resting for doing in self._doing):
             self._flow()
-        elif self._fire_due() or self._world.came_to_rest():
+            return
+        if self._bound is not None:
+            self._bound.cancel()
+            self._bound = None
+        if self._fire_due() or self._world.came_to_rest():
             self.look_soon()
         else:
             self._everybody_waits()
@@ -233,7 +271,8 @@ class Passing:
             self._nothing_can_come()
 
     def _nothing_can_come(self) -> None:
-        inner = [waiter for waiter in self._waiters if waiter.doing is not None]  # they may still help the others
+        """Tell those first who may still help the others."""
+        inner = [waiter for waiter in self._waiters if waiter.doing is not None]
         for waiter in inner or list(self._waiters):
             waiter.fail(self._world.stuck(waiter.run_id))
 
@@ -252,6 +291,11 @@ class Passing:
     def _jump(self, at_us: int) -> None:
         """Let it be ``at_us``, and let happen what is due then."""
         inner = self._inner
+        self._jumps += 1
+        if self._jumps > self._bounds.max_jumps:
+            self._jumps = 0
+            self._give_up(f"has not ended within max_jumps={self._bounds.max_jumps:,} jumps of time")
+            return
         inner.elapsed_us = max(inner.elapsed_us, at_us)
         if not self._start_actions() and not self._fire_due():
             inner.elapsed_us += 1  # nothing was due after all: never stand on one spot
@@ -266,6 +310,7 @@ class Passing:
 
     def _flow(self) -> None:
         """Let time pass as it really does until something is due, since something is under way."""
+        self._bound_it()
         due_us = self._next_us()
         if due_us is None or not self._waiters:
             return
@@ -273,6 +318,37 @@ class Passing:
             return
         really_s = min(max(0.0, (due_us - self._inner.elapsed_us) / 1_000_000), 1e6)
         self._flowing = self._host.call_later(really_s, self._flowed, due_us, context=Context())
+
+    def _bound_it(self) -> None:
+        """Give up if the same things are under way for too long; that timers fire meanwhile does not count."""
+        under_way = frozenset([*self._doing, *self._world.under_way()])
+        if self._bounds.stuck_after_s is None or (self._bound is not None and under_way == self._bounded):
+            return
+        if self._bound is not None:
+            self._bound.cancel()
+        self._bounded = under_way
+        self._bound = self._host.call_later(self._bounds.stuck_after_s, self._stood_still, context=Context())
+
+    def _stood_still(self) -> None:
+        self._bound = None
+        if self._ended or not self._waiters:
+            return
+        if frozenset([*self._doing, *self._world.under_way()]) != self._bounded:
+            self._bound_it()
+            return
+        self._give_up(f"has not gone on for stuck_after={self._bounds.stuck_after_s:g} s of real time")
+
+    def _give_up(self, why: str) -> None:
+        outer = [waiter for waiter in self._waiters if waiter.doing is None]
+        for waiter in outer or list(self._waiters):
+            waiter.fail(self._world.stuck(waiter.run_id, why, self.under_way()))
+
+    def under_way(self) -> str:
+        """Say in words what is under way, a line for each."""
+        found = [*self._world.under_way(), *[doing.action for doing in self._doing if doing.action is not None]]
+        found.sort(key=lambda one: one.since_s)
+        lines = [f"\n  {one}" for one in found[:SHOWN]]
+        return "".join(lines) + (f"\n  and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
 
     def _flowed(self, due_us: int) -> None:
         self._flowing = None
@@ -284,7 +360,7 @@ class Passing:
         started = False
         while self._actions and self._actions[0][0] <= self._inner.elapsed_us:
             _, _, action = heapq.heappop(self._actions)
-            doing = Doing(self)
+            doing = Doing(self, UnderWay(f"planned action {_name(action)}"))
             self._doing.add(doing)
             task = self._host.create_task(self._act(doing, action), context=doing.context())
             if not task.done():
@@ -303,6 +379,12 @@ class Passing:
         finally:
             self._doing.discard(doing)
             self.stir()
+
+
+def _name(action: Action) -> str:
+    code = getattr(inspect.unwrap(action), "__code__", None)
+    name = str(getattr(action, "__qualname__", action))
+    return f"{name} ({PurePath(code.co_filename).name}:{code.co_firstlineno})" if code is not None else name
 
 
 def _hand_over(came: asyncio.Future[Any], future: asyncio.Future[Any]) -> None:

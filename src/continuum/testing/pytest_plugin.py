@@ -7,7 +7,7 @@ plain ones and serve tests of any async plugin: the environment opens itself in 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -31,6 +31,7 @@ def continuum_env(request: pytest.FixtureRequest) -> Iterator[WorkflowEnvironmen
 
     sources, options = _asked_for(request)
     env = WorkflowEnvironment(sources, **options)
+    env._opens_itself = True
     yield env
     env._close_at_once()
 
@@ -69,4 +70,7 @@ def _asked_for(request: pytest.FixtureRequest) -> tuple[tuple[Any, ...], dict[st
             f"or the module with pytestmark = pytest.mark.continuum(flows); flows is a module or a definition",
             pytrace=False,
         )
-    return mark.args, dict(mark.kwargs)
+    sources: list[Any] = []
+    for source in mark.args:  # a list is what the environments take, so a marker is given one too
+        sources += cast("list[Any]", source) if isinstance(source, list) else [source]
+    return tuple(sources), dict(mark.kwargs)

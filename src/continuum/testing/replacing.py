@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Generic, TypeVar, cast
 
 from continuum._core.commands import RunActivity
@@ -21,8 +23,8 @@ from continuum.activity import Activity, Parameters
 from continuum.definitions import Definitions
 from continuum.errors import ActivityFailed, DefinitionError, Failure
 from continuum.policies import ActivityOptions, Retry
-from continuum.testing.passing import Doing, Passing
-from continuum.workflow import Workflow, hints
+from continuum.testing.passing import Doing, Passing, UnderWay
+from continuum.workflow import LazyCodec, Workflow, hints
 
 __all__ = ["Call"]
 
@@ -51,6 +53,7 @@ class StandIns:
         self.definitions = definitions
         self.passing: Passing
         self.calls: dict[object, list[Call[Any]]] = {}
+        self.attempts: dict[UnderWay, None] = {}  # under way
         self.abandoned = False  # the test's loop does not run any more
         self._host = host
         self._by: dict[object, By] = {}  # replacements, by name; for a workflow by name and version
@@ -82,7 +85,8 @@ class StandIns:
         def start_stand_in(
             owner: object, request: RunActivity, activity: Activity[Any, Any], attempt: int = 1
         ) -> None:
-            start(owner, request, self._activity(activity, getattr(owner, "run_id", "")), attempt)
+            run_id: str = getattr(owner, "run_id", "")
+            start(owner, request, self._activity(activity, run_id, request.key, count(attempt)), attempt)
 
         engine.activities.start = start_stand_in  # type: ignore[method-assign]  # the engine has no other place for it
 
@@ -94,32 +98,36 @@ class StandIns:
 
     # --- activities
 
-    def _activity(self, activity: Activity[Any, Any], run_id: str) -> Activity[Any, Any]:
+    def _activity(
+        self, activity: Activity[Any, Any], run_id: str, key: str, attempts: Iterator[int]
+    ) -> Activity[Any, Any]:
         """Return what runs for an activity that a run asks for."""
         made = copy(activity)
         on_loop = key_of(activity) in self._by or is_async(activity)
         lane = activity.parameters, on_loop  # which slots an activity takes goes by the identity of its parameters
         made.parameters = self._lanes.setdefault(lane, copy(activity.parameters))
         if on_loop:
-            made.function = self._on_loop(activity, run_id)
+            made.function = self._on_loop(activity, run_id, key, attempts)
         else:
-            made.function = self._in_thread(activity, run_id)
+            made.function = self._in_thread(activity, run_id, key, attempts)
         return made
 
-    def _on_loop(self, activity: Activity[Any, Any], run_id: str) -> By:
+    def _on_loop(self, activity: Activity[Any, Any], run_id: str, key: str, attempts: Iterator[int]) -> By:
         async def stand_in(*args: Any, **kwargs: Any) -> Any:
             call = self._call(activity, run_id, args, kwargs)
             function, args, kwargs = self._function(activity, args, kwargs)
-            return await self._on_host(call, lambda: function(*args, **kwargs))
+            with self._told(key, run_id, next(attempts)):
+                return await self._on_host(call, lambda: function(*args, **kwargs))
 
         return stand_in
 
-    def _in_thread(self, activity: Activity[Any, Any], run_id: str) -> By:
+    def _in_thread(self, activity: Activity[Any, Any], run_id: str, key: str, attempts: Iterator[int]) -> By:
         def stand_in(*args: Any, **kwargs: Any) -> Any:
             call = self._call(activity, run_id, args, kwargs)
             function, args, kwargs = self._function(activity, args, kwargs)
             try:
-                value = function(*args, **kwargs)
+                with self._told(key, run_id, next(attempts)):
+                    value = function(*args, **kwargs)
             except BaseException as error:
                 call.error = error
                 raise
@@ -129,6 +137,16 @@ class StandIns:
             return value
 
         return stand_in
+
+    @contextmanager
+    def _told(self, key: str, run_id: str, attempt: int) -> Generator[None]:
+        """Let an attempt be known as under way for the block."""
+        made = UnderWay(f"activity {key} of run {run_id!r}, attempt {attempt}")
+        self.attempts[made] = None
+        try:
+            yield
+        finally:
+            self.attempts.pop(made, None)
 
     def _function(self, activity: Activity[Any, Any], args: Any, kwargs: Any) -> tuple[By, Any, Any]:
         """Return what is called, and with what: a replacement gets its arguments by place, as far as it can."""
@@ -190,6 +208,7 @@ class _ForWorkflow(Activity[..., Any]):
         function.__signature__ = inspect.signature(flow.function)
         function.__annotations__ = hints(flow.function, f"workflow {flow.name!r}")
         super().__init__(function, flow.name, ActivityOptions(retry=Retry(max_attempts=1)))
+        self.result = LazyCodec(function, "return", f"result of what replaces workflow {flow.name!r}")
         self.key = flow.name, flow.version
 
 

@@ -27,6 +27,7 @@ from continuum.workflow import Workflow
 __all__ = ["History", "assert_replays", "load_history", "read_history", "save_history"]
 
 FORMAT = 1
+WAYS_OUT = "ways out: keep what was decided behind patched(), or make it a new version: @workflow(version=…)"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -75,7 +76,12 @@ async def read_history(run: RunHandle[Any]) -> History:
 
 
 async def save_history(run: RunHandle[Any], path: str | Path) -> History:
-    """Write a run's history to a file, as JSON that can be read and compared, and return it."""
+    """Write a run's history to a file, as JSON that can be read and compared, and return it.
+
+    Raises ``FileNotFoundError`` if its folder does not exist.
+    """
+    if not Path(path).parent.is_dir():
+        raise FileNotFoundError(f"{Path(path).parent} is no folder: make it, then save_history() writes {path}")
     found = await read_history(run)
     plain = {"format": FORMAT, **asdict(found)}
     text = json.dumps(plain, indent=1, ensure_ascii=False, default=_plain)
@@ -102,15 +108,15 @@ def assert_replays(flow: Workflow[Any, Any], journal: History | str | Path) -> N
     Raises ``AssertionError`` with what was recorded and what the code decides now. Of a run with several
     generations those of the last one's version are replayed. Nothing outside is touched: no activity runs.
     """
-    history = journal if isinstance(journal, History) else load_history(journal)
+    history, where = (journal, "") if isinstance(journal, History) else (load_history(journal), f" in {journal}")
     if (flow.name, flow.version) != (history.workflow, history.version):
         raise AssertionError(
-            f"run {history.run_id!r} is of workflow {history.workflow!r} version {history.version}, "
+            f"run {history.run_id!r}{where} is of workflow {history.workflow!r} version {history.version}, "
             f"and {flow!r} is another one"
         )
     (problem,) = differences([(flow, history)])
     if problem is not None:
-        raise AssertionError(f"{flow!r} does not replay run {history.run_id!r}:\n{problem}")
+        raise AssertionError(f"{flow!r} does not replay run {history.run_id!r}{where}:\n{problem}\n{WAYS_OUT}")
 
 
 def differences(recorded: Sequence[tuple[Workflow[Any, Any], History]]) -> list[str | None]:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from continuum._core.events import SignalReceived
 from continuum._engine.engine import Engine
 from continuum._engine.hooks import EngineHooks
 from continuum._engine.settings import WorkerSettings
@@ -21,6 +23,7 @@ from continuum._journal.memory.tables import RunRow
 from continuum.descriptions import event, failure_of, plain
 from continuum.testing.errors import RunParked, RunStuck
 from continuum.testing.loop import SteppedLoop
+from continuum.testing.passing import UnderWay
 from continuum.testing.replacing import StandIns
 from continuum.testing.replaying import History
 
@@ -162,15 +165,53 @@ class Serving:
         failure = failure_of(run.error)
         return RunParked(run.run_id, failure.message or failure.type)
 
-    def stuck(self, run_id: str) -> BaseException:
-        """Return the error of waiting for a run when nothing can come any more."""
+    def stuck(self, run_id: str, why: str = "waits for what can never come", hints: str = "") -> BaseException:
+        """Return the error of waiting for a run, or for time (``""``), in vain; ``hints`` are lines."""
+        if run_id not in self.memory.runs:
+            found = [run for run in self.memory.runs.values() if run.live]
+            return RunStuck(
+                "",
+                f"{len(found)} run{'s' * (len(found) != 1)} under way",
+                self._lines("run", found) + hints,
+                why=why,
+            )
         below = [run for run in self._tree(run_id) if run.live and run.run_id != run_id]
-        lines = [f"\n  child {run.run_id!r} waits for {self.waiting_for(run.run_id)}" for run in below[:SHOWN]]
-        if len(below) > SHOWN:
-            lines.append(f"\n  and {len(below) - SHOWN} more children wait")
-        return RunStuck(run_id, self.waiting_for(run_id), "".join(lines))
+        told = self._unread(run_id) + self._lines("child", below) + hints
+        return RunStuck(run_id, self.waiting_for(run_id), told, why=why)
+
+    def _lines(self, what: str, runs: list[RunRow]) -> str:
+        lines = [
+            f"\n  {what} {run.run_id!r} waits for {self.waiting_for(run.run_id)}{self._unread(run.run_id)}"
+            for run in runs[:SHOWN]
+        ]
+        if len(runs) > SHOWN:
+            lines.append(f"\n  and {len(runs) - SHOWN} more wait")
+        return "".join(lines)
+
+    def _unread(self, run_id: str) -> str:
+        """Say which messages a run in memory has not taken; '' if none."""
+        resident = None if self._engine is None else self._engine.residents.by_id.get(run_id)
+        if resident is None or resident.machine is None:
+            return ""
+        messages = resident.machine.signals.unread()
+        signals = Counter(message.name for message in messages if isinstance(message, SignalReceived))
+        updates = Counter(message.name for message in messages if not isinstance(message, SignalReceived))
+        told = [f"\n  unread: signal {name} ({number})" for name, number in signals.items()]
+        told += [f"\n  nobody handles: update {name} ({number})" for name, number in updates.items()]
+        return "".join(told)
+
+    def under_way(self) -> list[UnderWay]:
+        """Return the activities that are under way."""
+        return list(self._stand_ins.attempts)
 
     # --- what tests ask
+
+    def standing(self, run_id: str) -> str:
+        """Say how a run stands that somebody has waited for too long, in lines of their own."""
+        if run_id not in self.memory.runs or not self.memory.runs[run_id].live:
+            return ""
+        now = _EPOCH + timedelta(microseconds=self.memory.now_us())
+        return f"\n  it waits for {self.waiting_for(run_id)}{self._unread(run_id)}\n  env.now is {now}"
 
     def waiting_for(self, run_id: str) -> str:
         """Say in words what a run waits for; '' if it has ended."""

@@ -7,16 +7,21 @@ what a test plans for a time runs in a thread, so that it may use the same verbs
 from __future__ import annotations
 
 import asyncio
+import functools
+import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from datetime import datetime, timedelta
 from types import ModuleType, TracebackType
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
+import continuum
 from continuum.activity import Activity
+from continuum.client import Client
 from continuum.definitions import Definition
+from continuum.errors import ContinuumError
 from continuum.policies import Duration
-from continuum.sync import SyncRunHandle
+from continuum.sync import SyncClient, SyncRunHandle
 from continuum.testing.environment import WorkflowEnvironment
 from continuum.testing.replacing import Call
 from continuum.testing.replaying import History, save_history
@@ -44,10 +49,18 @@ class SyncWorkflowEnvironment:
         now: datetime | None = None,
         replay_every_step: bool = False,
         seed: int = 0,
+        stuck_after: Duration | None = 60,
+        max_jumps: int = 100_000,
         **settings: Any,
     ) -> None:
         self._env = WorkflowEnvironment(
-            sources, now=now, replay_every_step=replay_every_step, seed=seed, **settings
+            sources,
+            now=now,
+            replay_every_step=replay_every_step,
+            seed=seed,
+            stuck_after=stuck_after,
+            max_jumps=max_jumps,
+            **settings,
         )
         self._runner = asyncio.Runner()
         self._thread = threading.get_ident()
@@ -70,6 +83,7 @@ class SyncWorkflowEnvironment:
 
     def do(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the environment's loop, also from another thread, and return what it returns."""
+        __tracebackhide__ = True
         if asyncio._get_running_loop() is not None:
             coroutine.close()
             raise RuntimeError(
@@ -79,9 +93,19 @@ class SyncWorkflowEnvironment:
         loop = self._runner.get_loop()
         if threading.get_ident() != self._thread:
             return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
-        return self._runner.run(coroutine)
+        try:
+            return self._runner.run(coroutine)
+        except ContinuumError as error:
+            raise error.with_traceback(_of_test(error.__traceback__)) from error.__cause__
 
     # --- runs
+
+    @property
+    def client(self) -> SyncClient:
+        """A client of the environment, for what has no shortcut here."""
+        made = SyncClient.__new__(SyncClient)
+        made._loop = cast("Any", _Loop(self))
+        return made
 
     @overload
     def start(self, flow: Workflow[None, R], input: None = None, *, id: str | None = None) -> SyncRunHandle[R]: ...
@@ -149,12 +173,44 @@ class SyncWorkflowEnvironment:
 
     def at(self, when: timedelta | datetime, action: Callable[[], object]) -> None:
         """Plan ``action`` for a time, in a thread of its own; see ``WorkflowEnvironment.at``."""
-        self._env.at(when, lambda: asyncio.to_thread(action))
+        self._env.at(when, _in_thread(action))
 
     def after(self, delay: Duration, action: Callable[[], object]) -> None:
         """Plan ``action`` for so long after now; see ``at``."""
-        self._env.after(delay, lambda: asyncio.to_thread(action))
+        self._env.after(delay, _in_thread(action))
 
     def sleep(self, delay: Duration) -> None:
         """Let time pass; see ``WorkflowEnvironment.sleep``."""
         self.do(self._env.sleep(delay))
+
+
+class _Loop:
+    """What a ``SyncClient`` runs on: the environment, which closes it."""
+
+    def __init__(self, env: SyncWorkflowEnvironment) -> None:
+        self._env = env
+        self.do = env.do
+
+    @property
+    def client(self) -> Client:
+        async def get() -> Client:
+            return self._env._env.client
+
+        return self.do(get())
+
+    def close(self) -> None:
+        """Do nothing: the block of the environment ends it."""
+
+
+def _in_thread(action: Callable[[], object]) -> Callable[[], object]:
+    return functools.wraps(action)(lambda: asyncio.to_thread(action))
+
+
+def _of_test(traceback: TracebackType | None) -> TracebackType | None:
+    """Leave out what a traceback begins with and is not the test's: asyncio's frames, which pytest would show."""
+    while traceback is not None and traceback.tb_frame.f_code.co_filename.startswith(_NOT_OF_TESTS):
+        traceback = traceback.tb_next
+    return traceback
+
+
+_NOT_OF_TESTS = (os.path.dirname(asyncio.__file__) + os.sep, os.path.dirname(continuum.__file__) + os.sep)

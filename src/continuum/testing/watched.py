@@ -17,8 +17,15 @@ from continuum.testing.passing import Passing
 class WatchedJournal:
     """``journal``, with ``passing`` told of who waits. ``ended`` is called before the end of a run is told."""
 
-    def __init__(self, journal: MemoryJournal, passing: Passing, ended: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        journal: MemoryJournal,
+        passing: Passing,
+        ended: Callable[[str], None],
+        standing: Callable[[str], str],
+    ) -> None:
         self._journal = journal
+        self._standing = standing
         self._passing = passing
         self._ended = ended
 
@@ -30,8 +37,13 @@ class WatchedJournal:
         self._passing.stir()
         return getattr(self._journal, name)
 
+    def standing(self, run_id: str) -> str:
+        """Say how a run stands that somebody has waited for too long, and what is under way."""
+        return self._standing(run_id) + self._passing.under_way()
+
     async def wait(self, run_id: str) -> End:
         """Wait until a run ends, and let time pass meanwhile."""
+        __tracebackhide__ = True
         runs = self._journal.memory.runs
         end: End = await self._passing.wait(
             self._journal.wait(run_id),
@@ -43,6 +55,7 @@ class WatchedJournal:
 
     async def wait_answer(self, run_id: str, delivery_id: str) -> Any:
         """Wait for the answer to a message, or the end of its run, and let time pass meanwhile."""
+        __tracebackhide__ = True
         memory = self._journal.memory
 
         def answered() -> bool:

@@ -195,9 +195,11 @@ class MemoryJournal:
         """Put messages into inboxes; return who got nothing, with its state, or None if there is no such run."""
         for message in messages:
             _refuse(message.type, message.key, message.payload.decode(), message.delivery_id or "")
-        found = await self._wire("send", self.memory.send, messages)
-        self._hints.mail((), [run_id for run_id, (_, live) in found.items() if live])
-        return {run_id: state for run_id, (state, live) in found.items() if not live}
+        sent = await self._wire("send", self.memory.send, messages)
+        self._hints.mail((), sent.reached)
+        if sent.taken is not None:
+            raise sent.taken
+        return sent.missed
 
     async def cancel(self, run_id: str, reason: str) -> Cancelled:
         """End a run and everything below it. Raises ``RunNotFound``."""

@@ -24,6 +24,7 @@ from continuum._journal.commit import (
     Swept,
     TakenOver,
 )
+from continuum._journal.deliveries import Sent, kind_and_name, told_apart
 from continuum._journal.memory import writing
 from continuum._journal.memory.cascade import Cascade, cancel
 from continuum._journal.memory.tables import RunRow, Tables, WorkerRow
@@ -122,8 +123,8 @@ class Memory(Tables):
             return None
         return cancel(self, run_id, reason)
 
-    def send(self, messages: Sequence[Message]) -> dict[str, tuple[str | None, bool]]:
-        """Put messages into inboxes of live runs; return the state of each receiver and whether it is live."""
+    def send(self, messages: Sequence[Message]) -> Sent:
+        """Put messages into inboxes of live runs, but those that were sent before."""
         found: dict[str, tuple[str | None, bool]] = {}
         for message in messages:
             run = self.runs.get(message.run_id)
@@ -136,8 +137,11 @@ class Memory(Tables):
                 if named in self.deliveries:
                     continue
                 self.deliveries[named] = None
+                self.delivered[named] = kind_and_name(message)
             self.put(message.run_id, message.type, message.key, message.payload)
-        return found
+        had, taken = told_apart(messages, self.delivered)
+        missed = {name: state for name, (state, live) in found.items() if not live and name not in had}
+        return Sent(tuple(name for name, (_, live) in found.items() if live), missed, taken)
 
     def resume(self, run_id: str) -> RunRow | None:
         """Make a parked run claimable again; None: it is not parked."""

@@ -127,6 +127,7 @@ class Tables:
         self.workers: dict[str, WorkerRow] = {}
         self.tasks: dict[int, TaskRow] = {}
         self.deliveries: dict[tuple[str, str], bytes | None] = {}  # by run and id: the answer, if it has one
+        self.delivered: dict[tuple[str, str], str] = {}  # by run and id: the kind and name of what was sent
         self.announced: dict[tuple[str, str, int, str], Announcement] = {}
         self.swept_us: int | None = None
         self.sweep_cursor = ""

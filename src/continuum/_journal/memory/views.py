@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from continuum._core.jsontext import dump
+from continuum._core.jsontext import dump, load
 from continuum._journal import description
 from continuum._journal.memory.store import Memory, entry_rows
 from continuum._journal.memory.tables import RunRow
@@ -24,6 +25,18 @@ class MemoryViews:
         """Return those of the runs that exist, in the order given."""
         runs = self._memory.runs
         return [described(runs[run_id]) for run_id in run_ids if run_id in runs]
+
+    async def declared(self, run_id: str) -> tuple[str, tuple[str, ...]] | None:
+        """Return a run's workflow and the signals it declares, or None if any may be sent, or nobody knows."""
+        run = self._memory.runs.get(run_id)
+        named = () if run is None else ("workflow", run.workflow, run.version)
+        told: list[dict[str, Any] | None] = [
+            load(found.schemas or b"null") for key, found in self._memory.announced.items() if key[:3] == named
+        ]
+        signals: list[dict[str, Any]] = [{} if schemas is None else schemas.get("signals", {}) for schemas in told]
+        if run is None or not signals or not all(signals):
+            return None
+        return run.workflow, tuple(sorted({name for names in signals for name in names}))
 
     async def history(
         self, run_id: str, generation: int | None = None, *, after: tuple[int, int] = (0, -1), limit: int = PAGE

@@ -7,6 +7,7 @@
 create table {schema}.deliveries (
   run_id      text collate "C" not null,
   delivery_id text collate "C" not null,
+  message     text collate "C" not null,                -- its kind and name: "signal paid", "update set_address"
   at          timestamptz not null default now(),
   answered_at timestamptz,
   answer      json,                                    -- of an update: {"result": …} or {"error": …}

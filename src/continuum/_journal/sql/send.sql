@@ -1,7 +1,7 @@
 -- Puts messages into the inboxes of live runs, in the order given. Locks no row: the wake comes after the commit
 -- (poke.sql). A run that ends meanwhile leaves the message unread, and the sweep drops it. With "all", nothing is
--- sent unless every receiver is live. With "deliveries", a message whose id the run has had is left out, and who sends
--- one while another's open transaction does waits for that one's end.
+-- sent unless every receiver is live or has had the message. With "deliveries", a message whose id the run has had is
+-- left out, and who sends one while another's open transaction does waits for that one's end.
 with m as materialized (
   select * from rows from (json_to_recordset(:messages::json) as ("to" text, t text, k text, p json
     -- if deliveries
@@ -18,13 +18,18 @@ tgt as materialized (
 fit as (
   select m.* from m join tgt on run_id = "to" where live
   -- if all
-    and not exists (select 1 from m u where not exists (select 1 from tgt where run_id = u."to" and live))
+    and not exists (select 1 from m u where not exists (select 1 from tgt where run_id = u."to" and live)
+    -- if deliveries
+      and not exists (select 1 from {schema}.deliveries h where h.run_id = u."to" and h.delivery_id = u.d)
+    -- end
+    )
   -- end
   ),
 -- if deliveries
 new as (
-  insert into {schema}.deliveries (run_id, delivery_id)
-  select distinct "to", d from fit where d is not null order by 1, 2
+  insert into {schema}.deliveries (run_id, delivery_id, message)
+  select distinct on ("to", d) "to", d, split_part(t, '_', 1) || ' ' || k from fit where d is not null
+  order by "to", d, n
   on conflict (run_id, delivery_id) do nothing returning run_id, delivery_id),
 -- end
 msg as (
@@ -35,4 +40,8 @@ msg as (
     and not exists (select 1 from m e where e."to" = fit."to" and e.d = fit.d and e.n < fit.n))
   -- end
   order by n)
-select run_id, state, live from tgt
+select run_id, state, live
+  -- if deliveries
+  , array(select delivery_id from new where new.run_id = tgt.run_id)
+  -- end
+from tgt
