@@ -10,6 +10,7 @@ journal. The exit code is 1 if one does not hold, or if a test names a code that
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -47,7 +48,8 @@ def verdicts(arguments: list[str]) -> dict[tuple[str, str], set[str]]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", *map(str, FOLDERS), "-q", f"--junit-xml={report}", *arguments]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        environment = {**os.environ, "CONTINUUM_LONG": "1"}  # on every server, and all that is shown at length
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         if done.returncode not in (0, 1) or not report.exists():
             sys.exit(f"pytest did not run:\n{done.stdout}{done.stderr}")
         tree = ElementTree.parse(report)

@@ -1,5 +1,6 @@
 """Every journal that the conformance tests run on: Postgres as it comes along, the system's older one, and memory.
 
+The system's with CONTINUUM_LONG=1 alone, which ``make conformance`` and continuous integration set.
 A test that speaks to the database itself asks for ``database``, and runs on the servers alone.
 
 The tests of whole workers (``cluster``) run on the first.
@@ -7,6 +8,7 @@ The tests of whole workers (``cluster``) run on the first.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -17,7 +19,8 @@ from tests.conformance.harness import PostgresWorld, World
 from tests.conformance.memory import MemoryWorld
 from tests.databases import Servers
 
-JOURNALS = ("embedded", "system", "memory")
+SERVERS = ("embedded", "system") if os.environ.get("CONTINUUM_LONG") else ("embedded",)
+JOURNALS = (*SERVERS, "memory")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -25,7 +28,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     names = metafunc.fixturenames
     if "postgres" in names:
         speaks_sql = not {"database", "empty_database"}.isdisjoint(metafunc.definition._fixtureinfo.argnames)
-        metafunc.parametrize("postgres", JOURNALS[:2] if speaks_sql else JOURNALS, indirect=True)
+        metafunc.parametrize("postgres", SERVERS if speaks_sql else JOURNALS, indirect=True)
     if "whose" in names:
         metafunc.parametrize("whose", ("embedded", "memory"), indirect=True)
 

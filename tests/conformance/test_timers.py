@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from datetime import timedelta
 
 import pytest
@@ -59,7 +60,7 @@ async def _all_ended(cluster: Cluster) -> None:
         await until(more)
 
 
-@pytest.mark.parametrize("cache", [10_000, 150])
+@pytest.mark.parametrize("cache", [10_000, 150] if os.environ.get("CONTINUUM_LONG") else [150])
 async def test_one_worker_fires_the_timers_of_suspended_runs_in_the_order_they_are_due(
     cluster: Cluster, cache: int
 ) -> None:

@@ -140,7 +140,10 @@ def test_programs_replay_on_another_python_and_back(recorded: list[Path], versio
     assert verify_files(sys.executable, theirs, "4") == COUNT // 8
 
 
-@pytest.mark.parametrize("plant", sorted(set(PLANTED) - {"unpinned"}))
+RARE = {"ordinal_by_line", "unhashed_future"}  # it takes hundreds of programs to see these: at length alone
+
+
+@pytest.mark.parametrize("plant", sorted(set(PLANTED) - {"unpinned"} - (set() if LONG else RARE)))
 def test_a_planted_bug_is_caught(plant: str, tmp_path: Path) -> None:
     """A proof that cannot fail proves nothing."""
     path, count = tmp_path / "histories.jsonl", ENOUGH_OF.get(plant, ENOUGH)

@@ -105,7 +105,7 @@ def _bounded() -> Iterator[None]:
 
 
 class _Errors(logging.Handler):
-    """Takes what the engine logs with a traceback: an error of its own, which it survives by reading a run anew."""
+    """Takes what the engine logs with a traceback: an error of its own, survived by reading a run anew."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)

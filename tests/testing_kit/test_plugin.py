@@ -135,6 +135,7 @@ def test_plain_tests_need_no_async_plugin_and_are_told_what_is_missing(folder: P
     assert "mark the test with @pytest.mark.continuum(flows)" in said
 
 
+@pytest.mark.skipif(not os.environ.get("CONTINUUM_LONG"), reason="at length: CONTINUUM_LONG=1")
 def test_a_database_for_each_test_on_a_server_that_is_given(folder: Path, servers: Servers) -> None:
     (folder / "test_databases.py").write_text(DATABASE_TESTS)
     said = pytest_in(folder, "-n", "2", CONTINUUM_TEST_DATABASE_URL=servers.url("embedded"))
