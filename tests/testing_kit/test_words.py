@@ -62,7 +62,7 @@ def test_a_failing_test_shows_its_own_line_and_where_the_workflow_failed(folder:
     (folder / "test_buggy.py").write_text(BUGGY_TESTS)
     said = pytest_in(folder)
     assert "2 failed" in said, said
-    assert said.count('test_buggy.py", line 7, in buggy_flow') == 2
+    assert said.count('test_buggy.py", line 7, in buggy_flow') >= 2  # the summary has it again where CI is set
     assert "runs.py" not in said
     assert "passing.py" not in said
     assert "runners.py" not in said
