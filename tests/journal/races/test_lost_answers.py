@@ -106,7 +106,7 @@ async def test_a_run_with_a_write_without_a_client_is_reclaimed_after_it(
         assert run.token == 2
         await journal.commit(turn("r", 2, 1 + len(keys), keys=["b"]))
         assert await db.journal_of("r") == [*keys, "b"]  # nothing came in after it was read
-        assert keys in ([], ["late"])  # of the two who wait for the lock either may have it first: then it is final
+        assert keys in ([], ["late"])  # of the two who wait either may have the lock first
 
 
 async def test_a_write_that_comes_to_its_lock_after_reclaim_is_fenced(raced: str, db: Session) -> None:
