@@ -71,7 +71,7 @@ class Mutant:
     changes: tuple[Replacement, ...]
     caught_by: tuple[Check, ...]
     in_memory: tuple[Replacement, ...] = ()
-    harmless_alone: bool = False  # something else stands in, such as the sweep: whole workers are only later
+    harmless_alone: bool = False  # something else stands in (a claim, the sweep, a poll): whole workers hide it
 
     @property
     def simulated(self) -> Simulated:

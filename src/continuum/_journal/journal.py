@@ -46,6 +46,7 @@ from continuum._journal.outside import Outside
 from continuum._journal.protocol import Hint
 from continuum._journal.reader import Reader
 from continuum._journal.rows import announcement_row, claimed_row, claims, rendered, root_row
+from continuum._journal.serving import serving
 from continuum._journal.statements import check_schema, statement
 from continuum._journal.tasks import Tasks
 from continuum._journal.views import Views
@@ -124,17 +125,8 @@ class PostgresJournal:
     async def open(self, *, migrating: bool = True) -> AsyncGenerator[PostgresJournal, None]:
         """Check the schema, or bring it up to date, and run the journal's services meanwhile."""
         await self.prepare(migrating=migrating)
-        raised: Exception | None = None
-        async with asyncio.TaskGroup() as services:
-            running = services.create_task(self.run())
-            try:
-                yield self
-            except Exception as error:  # noqa: BLE001 - raised below as it is, not in a group
-                raised = error
-            finally:
-                running.cancel()
-        if raised is not None:
-            raise raised
+        async with serving(self.run):
+            yield self
 
     @asynccontextmanager
     async def another(self, hooks: Hooks | None = None) -> AsyncGenerator[PostgresJournal, None]:

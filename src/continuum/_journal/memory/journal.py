@@ -42,6 +42,7 @@ from continuum._journal.memory.store import Memory
 from continuum._journal.memory.views import MemoryViews
 from continuum._journal.memory.writer import Writer
 from continuum._journal.protocol import Hint
+from continuum._journal.serving import serving
 from continuum._journal.storable import is_storable
 from continuum.errors import DatabaseBusy, DatabaseRefused, InvalidSetting, RunNotFound
 
@@ -114,17 +115,8 @@ class MemoryJournal:
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[MemoryJournal, None]:
         """Run the journal's services for the block."""
-        raised: Exception | None = None
-        async with asyncio.TaskGroup() as services:
-            running = services.create_task(self.run())
-            try:
-                yield self
-            except Exception as error:  # noqa: BLE001 - raised below as it is, not in a group
-                raised = error
-            finally:
-                running.cancel()
-        if raised is not None:
-            raise raised
+        async with serving(self.run):
+            yield self
 
     @asynccontextmanager
     async def another(self, hooks: Hooks | None = None) -> AsyncGenerator[MemoryJournal, None]:
