@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from continuum._core.effects import Answer, Cancellation, Message, NewRun
 from continuum._core.entries import Entry
@@ -52,10 +52,15 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Continue:
-    """The generation ends and the next begins with ``entries``, of which the first is its start."""
+    """The generation ends and the next begins with ``entries``, of which the first is its start.
+
+    With ``wakeup_us`` it begins no sooner: the run gives up its lease and is due then, ``waiting_for`` says what for.
+    """
 
     version: int
     entries: tuple[Entry, ...]
+    wakeup_us: int | None = None
+    waiting_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,9 @@ class Park:
 
 Status: TypeAlias = Keep | Passivate | Complete | Fail | Cancel | Continue | Park
 KEEP = Keep()
+# What the end of a run does to the runs below it: nothing; it cancels its live children that are to close with it, and
+# all below those; it cancels every live run below it.
+Descendants: TypeAlias = Literal["leave", "close", "cancel"]
 
 # --- what is written
 
@@ -91,6 +99,7 @@ class Commit(NamedTuple):
     record. Of ``children``, the first ``claimed`` are leased to this worker at birth, with token 1.
     ``discarded`` are keys of tasks that nobody waits for any more. ``published`` replaces what people see of the
     run, if it is not None. ``answers`` go to those who sent messages under these ids; the first answer stays.
+    ``descendants``, of a commit that ends its run, says what becomes of the runs below, in the same transaction.
     """
 
     run_id: str
@@ -108,6 +117,7 @@ class Commit(NamedTuple):
     status: Status = KEEP
     published: bytes | None = None
     answers: tuple[Answer, ...] = ()
+    descendants: Descendants = "leave"
 
 
 # --- what became of it
@@ -185,7 +195,8 @@ class Claimed(NamedTuple):
     """A run that this worker now holds, as its row stood.
 
     ``suspected``: it was with a worker that died, so its turns are to be taken alone, with its id in the
-    heartbeat.
+    heartbeat. ``retry`` is its policy as its parent gave it, ``attributes`` a JSON object or None, ``trace`` a W3C
+    traceparent.
     """
 
     run_id: str
@@ -199,6 +210,9 @@ class Claimed(NamedTuple):
     suspected: bool
     deaths: int
     retry: bytes | None
+    namespace: str = "default"
+    attributes: bytes | None = None
+    trace: str | None = None
 
 
 class Claims(list[Claimed]):
@@ -243,7 +257,8 @@ class Beat:
     """A heartbeat's answer. ``alive`` false: this worker was declared dead and must register under a new id.
 
     ``workers`` are alive; ``deaths`` is how many were declared dead within ten minutes; ``silent``: somebody has
-    given no sign of life for a lease time, and it is time to take over.
+    given no sign of life for a lease time, and it is time to take over; ``overdue``: the grace of a run that was asked
+    to stop has passed.
     """
 
     alive: bool
@@ -251,6 +266,7 @@ class Beat:
     workers: int
     deaths: int = 0
     silent: bool = False
+    overdue: bool = False
 
 
 @dataclass(frozen=True, slots=True)
