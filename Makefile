@@ -31,7 +31,7 @@ endif
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test simulate races mutants processes conformance matrix pythons check check-format lint mypy pyright imports format bench lock clean
+.PHONY: help setup demo test simulate races mutants processes crash conformance matrix pythons check check-format lint mypy pyright imports format bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ mutants: $(READY) ## plant bugs, one at a time, and see that tests catch each (A
 
 processes: $(READY) ## kill, stop and cut off worker processes at length
 	CONTINUUM_LONG=1 $(BIN)/python -m pytest $(PARALLEL) tests/processes $(ARGS)
+
+crash: $(READY) ## kill workers before and after every commit of parents, children, cascades, chains and retries
+	CONTINUUM_CRASH=1 $(BIN)/python -m pytest tests/crash -q -p no:randomly $(ARGS)
 
 conformance: $(READY) ## what must hold, a line each: code, sentence, verdict
 	$(BIN)/python tools/conformance.py $(PARALLEL)

@@ -1,17 +1,17 @@
-"""``python -m bench [core|journal|engine|timers|all] [ROUNDS]``: measure, one JSON line a figure."""
+"""``python -m bench [core|journal|engine|timers|shapes|all] [ROUNDS]``: measure, one JSON line a figure."""
 
 import argparse
 import sys
 
-from bench import core, engine, journal, timers
+from bench import core, engine, journal, shapes, timers
 from bench.disk import InMemory
 from bench.ending import Ending
 from bench.report import run
 
 ABOUT = """Print one JSON line a figure. A round of the journal takes 20 to 30 s, after about 10 s to fill the
-tables, a round of the engine less than 60 s, one of timers, which are not part of all, three minutes. Each has a
-server of its own, which takes 1.2 GB of disk below the checkout and 0.2 GB more each round, and is removed at the
-end."""
+tables, a round of the engine less than 60 s; one of timers takes three minutes and one of shapes two: these are
+not part of all. Each has a server of its own, which takes 1.2 GB of disk below the checkout and 0.2 GB more each
+round, and is removed at the end."""
 
 
 def _rounds(word: str) -> int:
@@ -22,13 +22,15 @@ def _rounds(word: str) -> int:
 
 def _words(given: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=ABOUT)
-    parser.add_argument("what", nargs="?", choices=("core", "journal", "engine", "timers", "all"), default="all")
+    parser.add_argument(
+        "what", nargs="?", choices=("core", "journal", "engine", "timers", "shapes", "all"), default="all"
+    )
     parser.add_argument(
         "rounds",
         nargs="?",
         type=_rounds,
         metavar="ROUNDS",
-        help="default: 7 of core, 1 of timers, 5 of the others",
+        help="default: 7 of core, 1 of timers, 3 of shapes, 5 of the others",
     )
     return parser.parse_args(["all", *given] if given and given[0].isdecimal() else given)
 
@@ -46,6 +48,8 @@ def main() -> None:
             engine.run(words.rounds or 5, ending)
         if words.what == "timers":
             timers.run(words.rounds or 1, ending)
+        if words.what == "shapes":
+            shapes.run(words.rounds or 3, ending)
     except InMemory as error:
         sys.exit(f"bench: {error}")
     except KeyboardInterrupt:  # one that is not ours cannot be: the signals are watched

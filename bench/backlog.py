@@ -94,7 +94,7 @@ class Backlog:
 
     async def _cascades(self) -> dict[str, float]:
         figures: dict[str, float] = {}
-        async with _neighbour(self.journal.url) as neighbour:
+        async with running_neighbour(self.journal.url) as neighbour:
             quiet = await neighbour.latencies(asyncio.sleep(QUIET_S))
             figures["neighbour alone, flush p99"] = p99(quiet)
             for name, widths in SHAPES.items():
@@ -149,7 +149,8 @@ class Neighbour:
 
 
 @asynccontextmanager
-async def _neighbour(url: str) -> AsyncGenerator[Neighbour, None]:
+async def running_neighbour(url: str) -> AsyncGenerator[Neighbour, None]:
+    """Run a neighbour for the block."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

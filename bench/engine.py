@@ -34,7 +34,7 @@ YARDSTICK = f"{NAME}, {BATCH} in flight"
 COSTS = {"client CPU": "us/", "server CPU": "us/", "WAL": "bytes/", "commits": "/", "statements": "/"}
 ROWS = {"rows": "/"}
 # Runs that are there too, and their histories: beside a table that was found empty some plan is a bad one.
-_OTHERS = (
+FILL_OTHERS = (
     b"""insert into continuum.runs (run_id, workflow, version, input, state)
 select 'other-' || i, 'other', 1, '{}', 'suspended' from generate_series(1, $1) i""",
     b"""insert into continuum.events (run_id, at_us, generation, seq, type, key, payload)
@@ -142,7 +142,7 @@ async def _engine(admin: Connection, url: str, sizes: Sizes) -> AsyncGenerator[E
         connection(place.url, NAME) as plain,
         idle_places(admin, url, sizes.suspended) as idle,
     ):
-        for fill in _OTHERS:
+        for fill in FILL_OTHERS:
             await place.own.execute(fill, [OTHERS])
         yardstick = Yardstick(plain, await steps.payload_of_a_step(place))
         await yardstick.prepare()

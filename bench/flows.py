@@ -10,9 +10,20 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from continuum import activity, await_children, start_child, wait_signal, workflow
+from continuum import (
+    activity,
+    await_children,
+    continue_as_new,
+    map_children,
+    start_child,
+    wait_signal,
+    workflow,
+)
 
 STEPS = 10
+WIDE = 10
+IN_WINDOW = 1_000
+A_DAY_S = 86_400.0
 NOTE = "x" * 13  # with it a step's entry carries 120 bytes
 
 
@@ -68,6 +79,38 @@ async def parent(children: int) -> int:
     """Start that many children at once, which end at once, and wait for all of them."""
     refs = [start_child(nothing, number, id=f"child-{number:07d}") for number in range(children)]
     return len(await await_children(refs))
+
+
+@workflow
+async def tree(levels: int) -> int:
+    """Start ten children with a level less each, and count the leaves."""
+    if not levels:
+        return 1
+    return sum(
+        await await_children([start_child(tree, levels - 1, id=f"child-{number}") for number in range(WIDE)])
+    )
+
+
+@workflow
+async def dormitory(children: int) -> int:
+    """Start that many children at once, which only wait, and wait for all of them."""
+    refs = [start_child(nap, A_DAY_S, id=f"child-{number:07d}") for number in range(children)]
+    return len(await await_children(refs))
+
+
+@workflow
+async def chain(generations: int) -> int:
+    """Have that many generations, each with a look at the clock."""
+    await look_at_clock()
+    if generations > 1:
+        continue_as_new(generations - 1)
+    return generations
+
+
+@workflow
+async def mapping(children: int) -> int:
+    """Start that many children, a thousand at a time."""
+    return len((await map_children(nothing, range(children), concurrency=IN_WINDOW)).results)
 
 
 @workflow

@@ -39,6 +39,7 @@ class Servers:
             contextlib.ExitStack()
         )  # what holds a server is a lock: it goes with this process, however that ends
         self._urls: dict[str, str] = {}
+        self._kept: dict[str, psycopg.Connection[tuple[object, ...]]] = {}
         self._numbers = 0
 
     def url(self, kind: str) -> str:
@@ -57,13 +58,28 @@ class Servers:
         url = self.url(kind)
         self._numbers += 1
         name = f"test_{self._numbers}"
-        run(url, f"create database {name} template {template or 'template0'} strategy file_copy")
+        self._do(url, f"create database {name} template {template or 'template0'} strategy file_copy")
         try:
             yield make_conninfo(url, dbname=name)
         finally:
-            run(url, f"drop database {name} with (force)")
+            self._do(url, f"drop database {name} with (force)")
+
+    def _do(self, url: str, sql: str) -> None:
+        """Run a statement on the one connection kept for such, or on a new one if the server has restarted."""
+        kept = self._kept.get(url)
+        if kept is not None:
+            try:
+                kept.execute("select 1")
+            except psycopg.OperationalError:
+                kept.close()
+                kept = None
+        if kept is None:
+            kept = self._kept[url] = psycopg.connect(url, autocommit=True)
+        kept.execute(sql.encode())
 
     def stop(self) -> None:
+        for kept in self._kept.values():
+            kept.close()
         self._held.close()
         for kind in self._urls:
             Server(self._home / kind).stop()

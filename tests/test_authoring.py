@@ -92,6 +92,32 @@ def test_children_of_a_group_take_their_keys_where_they_are_called(page: Any) ->
     assert driven.result == ["p", 3]
 
 
+def test_a_map_pulls_items_when_there_is_room_and_keeps_their_order(page: Any) -> None:
+    driven = Run(page.every_order)
+    driven.completed("t1.open_orders-1", [{"id": f"o{n}", "cents": 1} for n in range(3)])
+    assert [command.key for command in driven.commands] == ["order-o0", "order-o1"]  # type: ignore[union-attr]
+    driven.child_completed("order-o1", {"order_id": "o1", "payment": "p1"})
+    assert driven.command.key == "order-o2"  # type: ignore[union-attr]
+    driven.child_completed("order-o2", {"order_id": "o2", "payment": "p2"})
+    assert driven.command.key == "t1.open_orders-2"  # type: ignore[union-attr]
+    driven.child_completed("order-o0", {"order_id": "o0", "payment": "p0"})
+    driven.completed("t1.open_orders-2", [])
+    assert driven.result == ["p0", "p1", "p2"]
+
+
+def test_a_map_is_decided_by_the_first_that_complete_or_fails(page: Any) -> None:
+    orders = [page.Order(f"o{n}", n) for n in range(3)]
+    driven = Run(page.quorum, orders)
+    for n in (3, 1):
+        driven.child_completed(f"order_flow-{n}", {"order_id": "o", "payment": "p"})
+    assert kinds(driven) == ["DecideMap", "CancelChild", "CompleteRun"]
+    assert driven.result == ["run-1/order_flow-3", "run-1/order_flow-1"]
+    driven = Run(page.quorum, orders)
+    for n in (3, 1):
+        driven.child_failed(f"order_flow-{n}", Failure("CardDeclined", "no"))
+    assert driven.result == ["only 0 completed"]
+
+
 def test_a_signal_or_its_timeout_decides(page: Any) -> None:
     driven = Run(page.approval_flow, page.Order("o1", 1))
     driven.fired()

@@ -18,6 +18,7 @@ from continuum.children import (
     start_child,
 )
 from continuum.client import Client, connect
+from continuum.context import ActivityInfo, ParentRef, RunInfo, activity_info, parent, run_info
 from continuum.definitions import Definitions
 from continuum.descriptions import Event, RunDescription
 from continuum.errors import (
@@ -38,6 +39,7 @@ from continuum.errors import (
     Failure,
     InvalidId,
     InvalidSetting,
+    MapFailed,
     MessageIdTaken,
     NonDeterminismError,
     NotDeterministic,
@@ -55,6 +57,7 @@ from continuum.errors import (
     UpdateRefused,
     WorkflowMisuse,
 )
+from continuum.mapping import MapResult, map_children
 from continuum.policies import ActivityOptions, ChildOptions, Retry
 from continuum.primitives import (
     continue_as_new,
@@ -78,6 +81,7 @@ from continuum.workflow import Workflow, deterministic, workflow
 __all__ = [
     "Activity",
     "ActivityFailed",
+    "ActivityInfo",
     "ActivityOptions",
     "ActivityTimedOut",
     "Cancelled",
@@ -103,10 +107,13 @@ __all__ = [
     "Failure",
     "InvalidId",
     "InvalidSetting",
+    "MapFailed",
+    "MapResult",
     "MessageIdTaken",
     "NonDeterminismError",
     "NotDeterministic",
     "Outcome",
+    "ParentRef",
     "RemoteError",
     "Retry",
     "RunAlreadyExists",
@@ -114,6 +121,7 @@ __all__ = [
     "RunDescription",
     "RunFailed",
     "RunHandle",
+    "RunInfo",
     "RunNotActive",
     "RunNotFound",
     "SchemaMismatch",
@@ -129,6 +137,7 @@ __all__ = [
     "Workflow",
     "WorkflowMisuse",
     "activity",
+    "activity_info",
     "as_completed",
     "await_child",
     "await_children",
@@ -138,10 +147,13 @@ __all__ = [
     "continue_as_new",
     "deterministic",
     "log",
+    "map_children",
     "now",
     "on_update",
+    "parent",
     "patched",
     "random",
+    "run_info",
     "set_state",
     "side_effect",
     "start_child",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,9 +23,10 @@ from continuum.workflow import Workflow
 if TYPE_CHECKING:
     from continuum._journal.protocol import Journal
 
-__all__ = ["Asked", "checked_priority", "definition_of", "expect_flow", "new_run_id"]
+__all__ = ["Asked", "checked_attributes", "checked_priority", "definition_of", "expect_flow", "new_run_id"]
 
 MOST_PRIORITY = 1000
+_ATTRIBUTES: Codec[dict[str, Any]] = Codec(dict[str, Any], "attributes of a run")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +76,11 @@ def checked_priority(priority: object) -> int:
     if not 0 <= cast("int", priority) <= MOST_PRIORITY:
         raise InvalidSetting(f"priority is a whole number from 0 to {MOST_PRIORITY}: got {priority}")
     return cast("int", priority)
+
+
+def checked_attributes(attributes: Mapping[str, Any] | None) -> bytes | None:
+    """Return attributes as JSON. Raises ``TypeError``, and ``EncodeError`` for what is no plain JSON."""
+    if attributes is None:
+        return None
+    expect("attributes", attributes, Mapping, "a mapping of names to plain JSON")
+    return _ATTRIBUTES.encode(dict(attributes))

@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, get_args, overload
 from zlib import crc32
 
+from continuum._core.child import Child
 from continuum._core.codec import ANY, Codec
 from continuum._core.commands import SendSignal
-from continuum._core.family import Child, Family
+from continuum._core.family import Family
 from continuum._core.faults import never
 from continuum._core.keys import check_text
 from continuum._core.loop import WorkflowLoop, running_workflow
@@ -237,10 +238,10 @@ def start_child(flow: Any, value: Any = None, /, *, id: str | None = None, **opt
     """
     loop = current("start_child")
     scope, family = loop.scope(), loop.machine.children
-    checked = _check_flow("start_child", flow)
+    checked = check_flow("start_child", flow)
     key = family.key(scope, checked.name, id)
     given = checked.input.encode(value)
-    made = _child_options("start_child()", options)
+    made = child_options("start_child()", options)
     started = family.start(key, scope.path, checked, given, made)
     return ChildRef(started.run_id, checked.name, checked.result, checked)
 
@@ -266,10 +267,10 @@ def child(flow: Any, value: Any = None, /, *, id: str | None = None, **options: 
         return never()
     loop = current("child")
     scope, family = loop.scope(), loop.machine.children
-    checked = _check_flow("child", flow)
+    checked = check_flow("child", flow)
     key = family.key(scope, checked.name, id)
     given = checked.input.encode(value)
-    made = _child_options("child()", options)
+    made = child_options("child()", options)
     family.refuse_duplicate(key, checked, given)
     loop.unstarted += 1
     return _start_and_wait(loop, key, scope.path, checked, given, made)
@@ -298,9 +299,7 @@ async def await_children(refs: Iterable[ChildRef[Any]], *, return_exceptions: bo
     await family.wait_all(children, fail_fast=not return_exceptions)
     if not return_exceptions and (failed := family.first_failed(children)) is not None:
         next(ref for ref, found in pairs if found is failed).result()
-    return [
-        ref.exception() or ref.result() if return_exceptions else ref.result() for ref in (ref for ref, _ in pairs)
-    ]
+    return [_result_or_error(ref) if return_exceptions else ref.result() for ref, _ in pairs]
 
 
 def as_completed(refs: Iterable[ChildRef[R]]) -> AsyncIterator[ChildRef[R]]:
@@ -358,6 +357,13 @@ class _AsCompleted(Generic[R]):
                 return
 
 
+def _result_or_error(ref: ChildRef[R]) -> R | ChildFailed | ChildCancelled:
+    try:
+        return ref.result()
+    except (ChildFailed, ChildCancelled) as error:
+        return error
+
+
 _DEFAULT = ChildOptions()
 _ATTRIBUTES: Codec[dict[str, Any]] = Codec(dict[str, Any], "attributes of a child")
 
@@ -378,7 +384,8 @@ async def _start_and_wait(
     return cast("R", family.value(started, flow.name, flow.result))
 
 
-def _child_options(function: str, options: dict[str, Any]) -> ChildOptions:
+def child_options(function: str, options: dict[str, Any]) -> ChildOptions:
+    """Return the options of a child that ``function`` was given, checked."""
     made = with_options(function, _DEFAULT, options)
     if made.attributes is None:
         return made
@@ -386,7 +393,8 @@ def _child_options(function: str, options: dict[str, Any]) -> ChildOptions:
     return replace(made, attributes=_ATTRIBUTES.decode(_ATTRIBUTES.encode(dict(made.attributes))))
 
 
-def _check_flow(function: str, flow: Any) -> Workflow[Any, Any]:
+def check_flow(function: str, flow: Any) -> Workflow[Any, Any]:
+    """Return ``flow`` if it is a workflow's definition. Raises ``DefinitionError``."""
     if isinstance(flow, Workflow):
         return cast("Workflow[Any, Any]", flow)
     raise DefinitionError(f"{function}() takes a workflow's definition: got {flow!r}; decorate it with @workflow")

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never, TypeVar, cast, overload
 
-from continuum._asked import Asked, checked_priority, definition_of, expect_flow, new_run_id
+from continuum._asked import Asked, checked_attributes, checked_priority, definition_of, expect_flow, new_run_id
 from continuum._caller import within_async
 from continuum._core.codec import ANY, Codec
-from continuum._core.keys import check_root_id, check_text
+from continuum._core.keys import MAX_RUN_ID_BYTES, check_root_id, check_text
 from continuum._core.loop import running_workflow
 from continuum._database import Database
 from continuum._journal.commit import NewRoot
+from continuum._tracing import checked_traceparent, current_traceparent
 from continuum.children import MAX_NAME_BYTES
 from continuum.descriptions import AnnouncedDefinition, RunDescription, announced, place
 from continuum.errors import (
@@ -28,7 +29,7 @@ from continuum.errors import (
     UnknownWorkflow,
     WorkflowMisuse,
 )
-from continuum.policies import Duration, expect, refuse_unknown
+from continuum.policies import Duration, duration, expect, refuse_unknown
 from continuum.runs import RunHandle, described_all, existing
 from continuum.updates import Update
 from continuum.workflow import Workflow
@@ -44,6 +45,7 @@ I = TypeVar("I")  # noqa: E741 - input, as R is result
 R = TypeVar("R")
 T = TypeVar("T")
 OPTIONS = ("url", "schema", "migrate", "home", "listen_url")
+START_OPTIONS = ("id", "namespace", "priority", "attributes", "traceparent", "connection")
 STATES = ("pending", "running", "suspended", "completed", "failed", "cancelled", "parked")
 PAGE = 1_000
 REFUSED_IN_WORKFLOWS = (
@@ -112,6 +114,8 @@ class Client:
         id: str | None = None,
         namespace: str | None = None,
         priority: int = 0,
+        attributes: Mapping[str, Any] | None = None,
+        traceparent: str | None = None,
         connection: object | None = None,
     ) -> RunHandle[R]: ...
     @overload
@@ -123,6 +127,8 @@ class Client:
         id: str | None = None,
         namespace: str | None = None,
         priority: int = 0,
+        attributes: Mapping[str, Any] | None = None,
+        traceparent: str | None = None,
         connection: object | None = None,
     ) -> RunHandle[R]: ...
     @overload
@@ -134,6 +140,8 @@ class Client:
         id: str | None = None,
         namespace: str | None = None,
         priority: int = 0,
+        attributes: Mapping[str, Any] | None = None,
+        traceparent: str | None = None,
         connection: object | None = None,
     ) -> RunHandle[Any]: ...
     async def start(
@@ -141,18 +149,17 @@ class Client:
         flow: Any,
         input: Any = None,  # noqa: A002 - the word of the interface
         *,
-        id: str | None = None,  # noqa: A002 - the word of the interface
-        namespace: str | None = None,
-        priority: int = 0,
         connection: object | None = None,
-        **unknown: Any,
+        **options: Any,
     ) -> RunHandle[Any]:
         """Start a run of a workflow, given as its definition or by name; the run is durable on return.
 
         ``id`` names it (else it gets a UUIDv7): starting the same workflow with the same input under the same id
         once more gives a handle on the run that is there, ended or not. By name, the highest version that a worker
         has announced is taken, and ``input`` is plain JSON that is not checked before the run begins. Runs of
-        higher ``priority`` (0 to 1000) are taken up first. ``namespace`` is a label to list runs by.
+        higher ``priority`` (0 to 1000) are taken up first. ``namespace`` is a label to list runs by,
+        ``attributes`` are plain JSON by name, and ``traceparent`` is W3C's (else that of OpenTelemetry's current
+        span, if the application uses that): all below the run inherit them, and ``run_info()`` tells them.
 
         With a ``connection`` of the caller's (psycopg's ``AsyncConnection``, SQLAlchemy's ``AsyncConnection`` or
         ``AsyncSession``) the start is part of the transaction there: durable when that commits, undone when
@@ -162,7 +169,7 @@ class Client:
         ``UnknownWorkflow``, ``DatabaseBusy`` if an open transaction is starting a run of this id, and
         ``InvalidSetting`` for a connection that cannot be used.
         """
-        asked = await self._ask(flow, input, id=id, namespace=namespace, priority=priority, **unknown)
+        asked = await self._ask(flow, input, **options)
         if connection is not None:
             outside = await self._journal().outside()
             return asked.handle(self._journal, await within_async(connection, outside.start(asked.root)))
@@ -176,10 +183,12 @@ class Client:
         id: str | None = None,  # noqa: A002 - the word of the interface
         namespace: str | None = None,
         priority: int = 0,
+        attributes: Mapping[str, Any] | None = None,
+        traceparent: str | None = None,
         **unknown: Any,
     ) -> Asked:
         """Return what a start asks for, checked."""
-        refuse_unknown("start()", unknown, ("id", "namespace", "priority", "connection"))
+        refuse_unknown("start()", unknown, START_OPTIONS)
         self._journal()
         known, name, version = definition_of(flow)
         codec: Codec[Any] = ANY if known is None else known.input
@@ -188,7 +197,9 @@ class Client:
         label = "default" if namespace is None else check_text("namespace", namespace, MAX_NAME_BYTES)
         if version is None:
             version = await self._newest(name)
-        root = NewRoot(run_id, name, version, given, label, priority=checked_priority(priority))
+        told = checked_attributes(attributes)
+        trace = current_traceparent() if traceparent is None else checked_traceparent(traceparent)
+        root = NewRoot(run_id, name, version, given, label, told, trace, checked_priority(priority))
         return Asked(root, known, codec)
 
     async def _start(self, root: NewRoot) -> tuple[str, bytes] | None:
@@ -252,21 +263,29 @@ class Client:
         """Return the children of a run in the order of ids, behind the id ``after``. Raises ``RunNotFound``."""
         journal = self._journal()
         found = self.get_run(run_id).id
+        if after != "":
+            check_text("after", after, MAX_RUN_ID_BYTES)
         rows = await journal.views.below(found, levels=1, after=after, limit=_checked_limit(limit))
         if not rows:
             await existing(journal, found)
         return await described_all(journal, rows)
 
-    async def tree(self, run_id: str, *, levels: int | None = None, limit: int = 10_000) -> list[RunDescription]:
+    async def tree(
+        self, run_id: str, *, levels: int | None = None, limit: int = 10_000, values: bool = True
+    ) -> list[RunDescription]:
         """Return a run and then the runs below it in the order of ids, ``levels`` deep, ``limit`` at most.
 
-        The order puts a run's descendants directly behind it. Raises ``RunNotFound``.
+        The order puts a run's descendants directly behind it. Without ``values`` those are described quickly:
+        input, result, attributes and published state are left out. Raises ``RunNotFound``.
         """
         journal = self._journal()
         left = _checked_limit(limit) - 1
+        if levels is not None:
+            _checked_limit(levels, "levels")
         rows = [await existing(journal, self.get_run(run_id).id)]
+        read = journal.views.below if values else journal.views.outline
         while left > 0:
-            page = await journal.views.below(run_id, levels=levels, after=rows[-1].run_id, limit=min(left, PAGE))
+            page = await read(run_id, levels=levels, after=rows[-1].run_id, limit=min(left, PAGE))
             rows += page
             left = left - len(page) if len(page) == PAGE else 0
         return await described_all(journal, rows)
@@ -308,10 +327,25 @@ class Client:
         return await self.get_run(run_id).update(update, value, **options)
 
     async def cancel(
-        self, run_id: str, reason: str = "cancelled by request", *, connection: object | None = None
+        self,
+        run_id: str,
+        reason: str = "cancelled by request",
+        *,
+        grace: Duration | None = None,
+        connection: object | None = None,
     ) -> None:
         """Cancel a run and every run below it; see ``RunHandle.cancel``."""
-        await self.get_run(run_id).cancel(reason, connection=connection)
+        await self.get_run(run_id).cancel(reason, grace=grace, connection=connection)
+
+    async def prune(self, *, older_than: Duration, limit: int = 100) -> int:
+        """Delete roots that ended longer ago, each with all below it and their journals; return how many roots.
+
+        At most ``limit`` of them go at a call, in one transaction: 0 says that none is left. A tree in which
+        anything lives is kept whole, so a child is never deleted before its root. Whatever was deleted is
+        ``RunNotFound`` from then on, and its id is free.
+        """
+        age_s = duration("older_than", older_than).total_seconds()
+        return await self._journal().prune(age_s, _checked_limit(limit))
 
     async def definitions(self) -> list[AnnouncedDefinition]:
         """Return every definition that a worker has announced, by kind, name and version."""
@@ -349,8 +383,8 @@ class Client:
         raise UnknownWorkflow(name, f"did you mean {near[0]!r}?" if near else f"there are: {shown or 'none'}")
 
 
-def _checked_limit(limit: object) -> int:
-    expect("limit", limit, int, "a whole number")
+def _checked_limit(limit: object, name: str = "limit") -> int:
+    expect(name, limit, int, "a whole number")
     if cast("int", limit) < 1:
-        raise InvalidSetting(f"limit is a whole number from 1: got {limit}")
+        raise InvalidSetting(f"{name} is a whole number from 1: got {limit}")
     return cast("int", limit)

@@ -7,7 +7,7 @@ JSON.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -33,6 +33,7 @@ class RunDescription:
     first generation. ``error`` says why it failed, was cancelled or is parked; ``str(error)`` is "Type: message".
     ``waiting_for`` is text for people, as of the last time the run left memory. ``depth`` counts the runs above
     it, ``generation`` counts from 1. Times are aware, in the database's clock. ``worker_id`` is who holds the run.
+    ``attributes`` and ``traceparent`` are those it was started with, or inherited.
     ``published`` is what the workflow last gave to ``set_state``. ``input``, ``result`` and ``published`` have the
     types of the workflow where the handle knows it and they still fit, else they are plain JSON.
     """
@@ -54,6 +55,8 @@ class RunDescription:
     namespace: str
     worker_id: str | None
     published: Any
+    attributes: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,8 @@ def described(
         namespace=row.namespace,
         worker_id=row.worker_id,
         published=_value(row.published, known.state if known else None),
+        attributes={} if row.attributes is None else plain(row.attributes),
+        traceparent=row.trace,
     )
 
 

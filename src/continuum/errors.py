@@ -22,6 +22,7 @@
     ├── NonDeterminismError             the author: the code no longer takes the decisions that were recorded
     ├── DuplicateChildId                the author: one key for two different children
     ├── ChildDepthExceeded              the author: a tree deeper than ``max_child_depth``
+    ├── MapFailed                       the author: a map's children failed beyond what it tolerates
     └── RemoteError                     an exception that happened elsewhere, as it was recorded
         ├── ActivityFailed
         │   └── ActivityTimedOut(TimeoutError)
@@ -39,11 +40,9 @@ engine itself (a lost lease, a divergence, the database) is never raised as an `
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from continuum.failures import Failure
 
 __all__ = [
     "ActivityFailed",
@@ -63,6 +62,7 @@ __all__ = [
     "Failure",
     "InvalidId",
     "InvalidSetting",
+    "MapFailed",
     "MessageIdTaken",
     "NonDeterminismError",
     "NotDeterministic",
@@ -80,33 +80,6 @@ __all__ = [
     "UpdateRefused",
     "WorkflowMisuse",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An exception as it is recorded: everything about it that survives encoding.
-
-    ``type`` is the class name without its module, so that a journal does not break when a class moves.
-    ``traceback`` is text for people. ``cause`` is the exception it was raised from (or during), ``parts`` are
-    the members of an exception group. ``timed_out`` marks a failure that the engine made because time was up.
-    """
-
-    type: str
-    message: str
-    traceback: str = ""
-    cause: Failure | None = None
-    parts: tuple[Failure, ...] = ()
-    timed_out: bool = False
-
-    def chain(self) -> Iterator[Failure]:
-        """Yield this failure, then its cause, and so on to the first one."""
-        failure: Failure | None = self
-        while failure is not None:
-            yield failure
-            failure = failure.cause
-
-    def __str__(self) -> str:
-        return f"{self.type}: {self.message}" if self.message else self.type
 
 
 class ContinuumError(Exception):
@@ -193,9 +166,8 @@ class RunCancelled(ContinuumError):
 
     def __init__(self, run_id: str, reason: str, *, parent_cancelled: bool = False) -> None:
         because = f"parent_cancelled: {reason}" if parent_cancelled else reason
-        super().__init__(
-            f"run {run_id!r} was cancelled: {because}" if because else f"run {run_id!r} was cancelled"
-        )
+        text = f"run {run_id!r} was cancelled"
+        super().__init__(f"{text}: {because}" if because else text)
         self.run_id = run_id
         self.reason = reason
         self.parent_cancelled = parent_cancelled
@@ -341,7 +313,9 @@ class ChildFailed(RemoteError):
     """A child run failed."""
 
     def __init__(self, child_run_id: str, workflow: str, failure: Failure) -> None:
-        super().__init__(failure, f"child {child_run_id!r} ({workflow}) failed: {failure}")
+        end = failure.origin()  # told once, and not once a level
+        where = "" if end is failure else " because of one below it"
+        super().__init__(failure, f"child {child_run_id!r} ({workflow}) failed{where}: {end}")
         self.child_run_id = child_run_id
         self.workflow = workflow
 
@@ -354,12 +328,22 @@ class ChildCancelled(RemoteError):
     """A child run was cancelled."""
 
     def __init__(self, child_run_id: str, workflow: str, reason: str) -> None:
-        super().__init__(
-            Failure("Cancelled", reason), f"child {child_run_id!r} ({workflow}) was cancelled: {reason}"
-        )
+        text = f"child {child_run_id!r} ({workflow}) was cancelled: {reason}"
+        super().__init__(Failure("Cancelled", reason), text)
         self.child_run_id = child_run_id
         self.workflow = workflow
         self.reason = reason
+
+
+class MapFailed(ContinuumError):
+    """More children of ``map_children`` failed or were cancelled than are tolerated, or too few can complete.
+
+    ``result`` is its ``MapResult`` as it was then; ``__cause__`` is how the first of them failed or was cancelled.
+    """
+
+    def __init__(self, result: Any, text: str) -> None:
+        super().__init__(text)
+        self.result = result
 
 
 class UpdateRefused(RemoteError):

@@ -144,6 +144,8 @@ class ChildOptions:
         _expect_common(self.retry, self.priority)
         if self.on_parent_close not in ("abandon", "cancel"):
             raise ValueError(f"on_parent_close is 'abandon' or 'cancel': got {self.on_parent_close!r}")
+        if self.attributes is not None:
+            expect("attributes", self.attributes, Mapping, "a mapping of names to plain JSON")
         if self.timeout is not None:
             object.__setattr__(self, "timeout", duration("timeout", self.timeout))
 

@@ -25,13 +25,14 @@ from continuum.children import MAX_NAME_BYTES, MAX_REASON_BYTES
 from continuum.descriptions import Event, RunDescription, described, event, failure_of, is_due
 from continuum.errors import (
     DatabaseUnreachable,
+    InvalidSetting,
     RunCancelled,
     RunFailed,
     RunNotActive,
     RunNotFound,
     UnknownMessage,
 )
-from continuum.policies import Duration, duration
+from continuum.policies import Duration, duration, expect
 from continuum.updates import Update
 from continuum.workflow import Workflow, undeclared_signal
 
@@ -182,20 +183,38 @@ class RunHandle(Generic[R]):
         await self._last_look(journal, told, f"; ask again under id={update_id!r}")
         return await asked.answer(journal)  # the run has ended, so there is nothing to wait for
 
-    async def cancel(self, reason: str = "cancelled by request", *, connection: object | None = None) -> None:
+    async def cancel(
+        self,
+        reason: str = "cancelled by request",
+        *,
+        grace: Duration | None = None,
+        connection: object | None = None,
+    ) -> None:
         """Cancel the run and every run below it, at once and together. A cancelled run is left as it is.
+
+        With ``grace`` (seconds or ``timedelta``) the run is asked first: its main task gets ``CancelledError``,
+        and its clean-up may wait for activities and children. If it lets the error through, or has not ended when
+        the time is over, it is cancelled with all that is below it; if it returns, it has completed. On return the
+        request and its deadline are durable: whatever becomes of workers, somebody keeps it. Asked again, the
+        earlier deadline counts.
 
         With a ``connection`` of the caller's it is part of the transaction there, see ``Client.start``; until that
         ends, these runs wait. Raises ``RunNotFound``, ``RunNotActive`` if it has completed or failed, and
         ``DatabaseBusy`` while somebody's transaction holds one of the runs.
         """
-        check_text("reason", reason, MAX_REASON_BYTES)
+        grace_s = grace_s_of(reason, grace)
         if connection is not None:
-            await within_async(connection, await self._cancelling(reason))
+            await within_async(connection, await self._cancelling(reason, grace_s))
             return
-        done = await self._journal().cancel(self.id, reason)
-        if done.runs == 0 and done.state != "cancelled":
-            raise RunNotActive(self.id, done.state)
+        journal = self._journal()
+        if not grace_s:
+            done = await journal.cancel(self.id, reason)
+            if done.runs == 0 and done.state != "cancelled":
+                raise RunNotActive(self.id, done.state)
+            return
+        state = await journal.request_cancel(self.id, reason, grace_s)
+        if state is None or state in ("completed", "failed"):
+            raise _ended(self.id, state)
 
     async def resume(self) -> None:
         """Let a parked run be tried again; one that is not parked is left alone.
@@ -207,6 +226,17 @@ class RunHandle(Generic[R]):
             row = await existing(journal, self.id)
             if row.completed_at is not None:
                 raise RunNotActive(self.id, row.state)
+
+    async def prune_generations(self, keep: int = 1) -> int:
+        """Delete the journals of all generations but the newest ``keep``; return how many entries that were.
+
+        For runs that go on for years. What the run does next does not depend on them; ``history()`` lacks them.
+        Raises ``RunNotFound``.
+        """
+        expect("keep", keep, int, "a whole number")
+        if keep < 1:
+            raise InvalidSetting(f"keep is a whole number from 1, for a run needs its generation: got {keep}")
+        return await self._journal().prune_generations(self.id, keep)
 
     def __repr__(self) -> str:
         return f"<run {self.id}{f' ({self._flow.name})' if self._flow is not None else ''}>"
@@ -236,10 +266,10 @@ class RunHandle(Generic[R]):
         outside = await self._journal().outside()
         return outside.send(await self._checked(name, payload, delivery_id))
 
-    async def _cancelling(self, reason: str) -> Steps[None]:
+    async def _cancelling(self, reason: str, grace_s: float) -> Steps[None]:
         """Return the steps of a cancellation in a caller's transaction."""
-        check_text("reason", reason, MAX_REASON_BYTES)
-        return (await self._journal().outside()).cancel(self.id, reason)
+        outside = await self._journal().outside()
+        return outside.request_cancel(self.id, reason, grace_s) if grace_s else outside.cancel(self.id, reason)
 
     def _outcome(self, end: End) -> R:
         __tracebackhide__ = True
@@ -297,6 +327,12 @@ async def described_all(
             if found.kind == "workflow":
                 workers[found.name, found.version] = count
     return [described(row, flow, workers) for row in rows]
+
+
+def grace_s_of(reason: str, grace: Duration | None) -> float:
+    """Return the seconds of a grace, 0 without one. Raises for a bad one, and for a bad reason."""
+    check_text("reason", reason, MAX_REASON_BYTES)
+    return 0.0 if grace is None else duration("grace", grace).total_seconds()
 
 
 def _unknown(_run_id: str) -> str:

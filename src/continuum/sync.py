@@ -13,7 +13,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +25,7 @@ from continuum.client import OPTIONS, REFUSED_IN_WORKFLOWS, Client, connect
 from continuum.descriptions import AnnouncedDefinition, Event, RunDescription
 from continuum.errors import DatabaseUnreachable, WorkflowMisuse
 from continuum.policies import Duration, refuse_unknown
-from continuum.runs import RunHandle
+from continuum.runs import RunHandle, grace_s_of
 from continuum.updates import Update
 from continuum.workflow import Workflow
 
@@ -206,16 +206,26 @@ class SyncRunHandle(Generic[R]):
         """Ask the run for an update and return its answer; see ``RunHandle.update``."""
         return self._loop.do(self._run.update(update, value, **options))
 
-    def cancel(self, reason: str = "cancelled by request", *, connection: object | None = None) -> None:
+    def cancel(
+        self,
+        reason: str = "cancelled by request",
+        *,
+        grace: Duration | None = None,
+        connection: object | None = None,
+    ) -> None:
         """Cancel the run and every run below it; see ``RunHandle.cancel``."""
         if connection is not None:
-            within(connection, self._loop.do(self._run._cancelling(reason)))
+            within(connection, self._loop.do(self._run._cancelling(reason, grace_s_of(reason, grace))))
         else:
-            self._loop.do(self._run.cancel(reason))
+            self._loop.do(self._run.cancel(reason, grace=grace))
 
     def resume(self) -> None:
         """Let a parked run be tried again; see ``RunHandle.resume``."""
         self._loop.do(self._run.resume())
+
+    def prune_generations(self, keep: int = 1) -> int:
+        """Delete the journals of all generations but the newest; see ``RunHandle.prune_generations``."""
+        return self._loop.do(self._run.prune_generations(keep))
 
     def __repr__(self) -> str:
         return repr(self._run)
@@ -248,6 +258,8 @@ class SyncClient:
         id: str | None = None,
         namespace: str | None = None,
         priority: int = 0,
+        attributes: Mapping[str, Any] | None = None,
+        traceparent: str | None = None,
         connection: object | None = None,
     ) -> SyncRunHandle[R]: ...
     @overload
@@ -259,6 +271,8 @@ class SyncClient:
         id: str | None = None,
         namespace: str | None = None,
         priority: int = 0,
+        attributes: Mapping[str, Any] | None = None,
+        traceparent: str | None = None,
         connection: object | None = None,
     ) -> SyncRunHandle[R]: ...
     @overload
@@ -270,6 +284,8 @@ class SyncClient:
         id: str | None = None,
         namespace: str | None = None,
         priority: int = 0,
+        attributes: Mapping[str, Any] | None = None,
+        traceparent: str | None = None,
         connection: object | None = None,
     ) -> SyncRunHandle[Any]: ...
     def start(
@@ -318,9 +334,11 @@ class SyncClient:
         """Return the children of a run in the order of ids; see ``Client.list_children``."""
         return self._loop.do(self._client.list_children(run_id, limit=limit, after=after))
 
-    def tree(self, run_id: str, *, levels: int | None = None, limit: int = 10_000) -> list[RunDescription]:
+    def tree(
+        self, run_id: str, *, levels: int | None = None, limit: int = 10_000, values: bool = True
+    ) -> list[RunDescription]:
         """Return a run and then the runs below it; see ``Client.tree``."""
-        return self._loop.do(self._client.tree(run_id, levels=levels, limit=limit))
+        return self._loop.do(self._client.tree(run_id, levels=levels, limit=limit, values=values))
 
     def signal(
         self,
@@ -359,10 +377,19 @@ class SyncClient:
         return self._loop.do(self._client.update(run_id, update, value, **options))
 
     def cancel(
-        self, run_id: str, reason: str = "cancelled by request", *, connection: object | None = None
+        self,
+        run_id: str,
+        reason: str = "cancelled by request",
+        *,
+        grace: Duration | None = None,
+        connection: object | None = None,
     ) -> None:
         """Cancel a run and every run below it; see ``RunHandle.cancel``."""
-        self.get_run(run_id).cancel(reason, connection=connection)
+        self.get_run(run_id).cancel(reason, grace=grace, connection=connection)
+
+    def prune(self, *, older_than: Duration, limit: int = 100) -> int:
+        """Delete trees that ended longer ago; see ``Client.prune``."""
+        return self._loop.do(self._client.prune(older_than=older_than, limit=limit))
 
     def definitions(self) -> list[AnnouncedDefinition]:
         """Return every definition that a worker has announced; see ``Client.definitions``."""

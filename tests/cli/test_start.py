@@ -245,6 +245,20 @@ def test_cancel_ends_a_run_once_and_says_what_it_cannot(run: Run, here: str) -> 
     assert run("cancel", "nope")[0] == 1
 
 
+def test_cancel_with_a_grace_asks(run: Run, here: str) -> None:
+    made(here, ended("o1", WAITING), ended("done", Complete(b"1")))
+    assert run("cancel", "o1", "--grace", "90", "--reason", "late") == (0, "asked o1 to stop within 90 s\n", "")
+    assert run("runs", "show", "o1")[1].count("suspended") == 1
+    assert run("cancel", "o1", "--grace", "0") == (0, "cancelled o1, and every run below it\n", "")
+    assert run("cancel", "done", "--grace", "1") == (
+        1,
+        "",
+        "continuum: run 'done' is completed; nothing was changed\n",
+    )
+    assert run("cancel", "nope", "--grace", "1")[0] == 1
+    assert run("cancel", "o1", "--grace", "soon")[0] == 2
+
+
 def test_resume_makes_a_parked_run_due_and_refuses_one_that_has_ended(run: Run, here: str) -> None:
     parked = Park(encode_failure(Failure("NonDeterminismError", "recorded: a; decided: b")))
     made(here, ended("o1", parked), ended("done", Complete(b"1")))

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from continuum import Client, Event, Failure, RunFailed
+from continuum import Client, Event, Failure, InvalidId, InvalidSetting, RunFailed, RunNotFound
 from continuum._core.entries import Entry
+from continuum._core.failure import encode_failure
 from continuum._journal import views
-from continuum._journal.commit import Announcement, Complete, Continue, Passivate
+from continuum._journal.commit import Announcement, Complete, Continue, Fail, Passivate
 from continuum._journal.journal import PostgresJournal
 from continuum.descriptions import AnnouncedDefinition
-from tests.client.flows import Order, Receipt, audit_flow, complete, fail, order_flow, take
-from tests.journal.harness import child, entry, select, turn, write
+from tests.client.flows import BOOM, Order, Receipt, audit_flow, complete, fail, order_flow, take
+from tests.journal.harness import child, claim, entry, select, turn, write
 
 BEGAN = Entry("run_started", "", 1_700_000_000_000_000, b'{"input":2,"carried":0,"child_deadlines":{}}')
 
@@ -42,6 +43,8 @@ async def test_a_description_has_all_that_is_known(client: Client, engine: Postg
         "namespace": "shop",
         "worker_id": None,
         "published": None,
+        "attributes": {},
+        "traceparent": None,
     }
     assert fresh.created_at > before
     assert fresh.input == Order("o1")
@@ -121,6 +124,46 @@ async def test_filters_that_cannot_be_are_refused(client: Client) -> None:
         await client.list_runs(limit=0)
     with pytest.raises(TypeError):
         await client.tree("r", limit="3")  # type: ignore[arg-type]
+    with pytest.raises(InvalidSetting, match="levels is a whole number from 1: got 0"):
+        await client.tree("r", levels=0)
+    with pytest.raises(InvalidSetting, match="limit is a whole number from 1: got -1"):
+        await client.list_children("r", limit=-1)
+    for after, kind in ((3, TypeError), ("a\0", InvalidId), ("\ud800", InvalidId)):
+        with pytest.raises(kind, match="after"):
+            await client.list_children("r", after=after)  # type: ignore[arg-type]
+    for look in (client.list_children, client.tree):
+        with pytest.raises(RunNotFound, match="'nobody'"):
+            await look("nobody")
+        with pytest.raises(InvalidId):
+            await look("")
+
+
+async def test_children_come_page_after_page_and_without_what_lies_below_them(
+    client: Client, engine: PostgresJournal
+) -> None:
+    await client.start(order_flow, Order("o1"), id="r")
+    kids = tuple(child("r", f"k{number:02}") for number in range(7))
+    await write(engine, turn(await take(engine, "r"), children=kids))
+    await write(engine, turn(await take(engine, "r/k03"), children=(child("r/k03", "below"),)))
+    found: list[str] = []
+    while page := await client.list_children("r", limit=3, after=found[-1] if found else ""):
+        found += [run.id for run in page]
+    assert found == [f"r/k{number:02}" for number in range(7)]
+    assert [run.id for run in await client.list_children("r/k03")] == ["r/k03/below"]
+
+
+async def test_a_tree_without_values_is_the_same_but_for_them(client: Client, engine: PostgresJournal) -> None:
+    await client.start(order_flow, Order("o1"), id="r", attributes={"a": 1})
+    await write(engine, turn(await take(engine, "r"), children=(child("r", "a"), child("r", "b"))))
+    runs = await claim(engine, ("kid", 1))
+    await write(engine, turn(runs["r/a"], status=Complete(b'"long"')))
+    await write(engine, turn(runs["r/b"], status=Fail(encode_failure(BOOM))))
+    whole, light = await client.tree("r"), await client.tree("r", values=False)
+    assert [run.result for run in whole] == [None, "long", None]
+    assert light[0] == whole[0], "the run that was asked for has everything"
+    left_out = {"input": None, "result": None, "published": None, "attributes": {}}
+    assert light[1:] == [dataclasses.replace(run, **left_out) for run in whole[1:]]
+    assert str(light[2].error) == "ValueError: no such order"
 
 
 async def test_a_tree_is_the_run_and_then_what_lies_below_it(

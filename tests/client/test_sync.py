@@ -80,8 +80,12 @@ async def test_each_verb_does_what_it_does_in_the_async_client(sync: SyncClient,
     run.resume()
     run.cancel("sold out")
     sync.cancel("r")
+    run.cancel("again", grace=5)
     with pytest.raises(RunCancelled, match="sold out"):
         run.result()
+    sync.start(order_flow, Order("o3"), id="r3").cancel("later", grace=3600)
+    sync.cancel("r3", "sooner", grace=1800)
+    assert sync.get_run("r3").describe().state == "pending"
     sync.start(order_flow, Order("o2"), id="r2")
     await complete(engine, "r2")
     assert sync.get_run("r2", order_flow).result(timeout=10) == Receipt("o1")

@@ -59,6 +59,40 @@ def test_all_or_nothing(sync: SyncClient, database: str, opened: Opened, ends: s
     assert (old.describe().state == "cancelled") is (ends == "commit")
 
 
+@sync_callers
+@pytest.mark.parametrize("ends", ["commit", "rollback"])
+def test_a_request_to_stop_is_part_of_the_transaction(
+    sync: SyncClient, database: str, opened: Opened, ends: str
+) -> None:
+    run: SyncRunHandle[int] = sync.start(audit_flow, id="old")
+    asked = "select (select count(*) from continuum.cancellations), (select count(*) from continuum.inbox)"
+    with opened(database) as caller:
+        run.cancel("sold out", grace=3600, connection=caller.connection)
+        sync.cancel("old", grace=60, connection=caller.connection)
+        assert select(database, asked) == [(0, 0)]
+        (caller.commit if ends == "commit" else caller.rollback)()
+    assert select(database, asked) == ([(1, 1)] if ends == "commit" else [(0, 0)])
+    assert run.describe().state == "pending"
+    with opened(database) as caller:
+        with pytest.raises(RunNotFound):
+            sync.cancel("nobody", grace=60, connection=caller.connection)
+        with pytest.raises(ValueError, match="grace"):
+            run.cancel(grace=-1, connection=caller.connection)
+        caller.rollback()
+
+
+@async_callers
+@pytest.mark.parametrize("ends", ["commit", "rollback"])
+async def test_a_request_to_stop_is_part_of_the_transaction_with_asyncio(
+    client: Client, database: str, opened: OpenedAsync, ends: str
+) -> None:
+    await client.start(audit_flow, id="old")
+    async with opened(database) as caller:
+        await client.cancel("old", grace=60, connection=caller.connection)
+        await (caller.commit if ends == "commit" else caller.rollback)()
+    assert select(database, "select count(*) from continuum.inbox") == [(1 if ends == "commit" else 0,)]
+
+
 @async_callers
 @pytest.mark.parametrize("ends", ["commit", "rollback"])
 async def test_all_or_nothing_with_asyncio(client: Client, database: str, opened: OpenedAsync, ends: str) -> None:

@@ -61,6 +61,10 @@ class World(ABC):
         """Let the leases of all attempts be over."""
 
     @abstractmethod
+    def lapse_deadlines(self) -> None:
+        """Let the time of all runs that were asked to stop be over."""
+
+    @abstractmethod
     def hold(self, *run_ids: str) -> AbstractContextManager[None]:
         """Keep runs locked in somebody else's transaction."""
 
@@ -90,7 +94,7 @@ class World(ABC):
 
     @abstractmethod
     def count(self, what: str) -> int:
-        """Return how many runs, events, messages ("inbox") or tasks there are."""
+        """Return how many runs, events, messages ("inbox"), tasks, deliveries or cancellations there are."""
 
 
 class PostgresWorld(World):
@@ -128,6 +132,9 @@ class PostgresWorld(World):
         self._sql(
             "update continuum.tasks set lease_until = now() - interval '1 second' where lease_until is not null"
         )
+
+    def lapse_deadlines(self) -> None:
+        self._sql("update continuum.cancellations set due_at = now() - interval '1 second'")
 
     @contextmanager
     def hold(self, *run_ids: str) -> Iterator[None]:

@@ -97,6 +97,10 @@ class MemoryWorld(World):
         for task in self.memory.tasks.values():
             task.lease_until_us -= DAY_US
 
+    def lapse_deadlines(self) -> None:
+        deadlines = self.memory.cancellations
+        deadlines.update({run_id: (self.memory.now_us() - 1, why) for run_id, (_, why) in deadlines.items()})
+
     @contextmanager
     def hold(self, *run_ids: str) -> Iterator[None]:
         self.memory.locked.update(run_ids)
@@ -132,5 +136,7 @@ class MemoryWorld(World):
             "events": sum(len(rows) for run in memory.runs.values() for rows in run.journal.values()),
             "inbox": sum(map(len, memory.inbox.values())),
             "tasks": len(memory.tasks),
+            "deliveries": len(memory.delivered),
+            "cancellations": len(memory.cancellations),
         }
         return counts[what]

@@ -67,14 +67,19 @@ class Run:
         max_child_depth: int = MAX_CHILD_DEPTH,
         carried: Sequence[e.SignalReceived] = (),
         child_deadlines: tuple[tuple[str, int], ...] = (),
+        closes_children: bool = False,
+        retry: Retry | None = None,
+        attempt: int = 1,
         journal: Iterable[Entry] | None = None,
         at_us: int = START_US,
         allow_fault: bool = False,
     ) -> None:
         self.flow = flow
-        self.context = RunContext(id, generation, depth, max_child_depth)
+        self.context = RunContext(id, generation, depth, max_child_depth, retry=retry)
         given = value if isinstance(value, bytes) else flow.input.encode(value)
-        self.started = e.RunStarted(at_us, given, len(carried), child_deadlines)
+        self.started = e.RunStarted(
+            at_us, given, len(carried), child_deadlines, attempt, closes_children=closes_children
+        )
         self.now_us = at_us
         self.allow_fault = allow_fault
         self.replayable = not allow_fault
@@ -218,9 +223,10 @@ class Run:
                 machine.discard()
 
     def next_generation(self, **options: Any) -> Run:
-        """Open the generation that this one continued as."""
+        """Open the generation that this one continued as, or that tries again what it failed at."""
         closing = self.closing
-        assert isinstance(closing, c.ContinueRun), self.turn
+        assert isinstance(closing, c.ContinueRun | c.RetryRun), self.turn
+        again = isinstance(closing, c.RetryRun)
         return Run(
             self.flow,
             closing.input,
@@ -230,7 +236,10 @@ class Run:
             max_child_depth=self.context.max_child_depth,
             carried=closing.unread,
             child_deadlines=closing.child_deadlines,
-            at_us=self._next(),
+            closes_children=closing.closes_children,
+            retry=self.context.retry,
+            attempt=closing.attempt if again else 1,
+            at_us=closing.due_us if again else self._next(),
             **options,
         )
 
@@ -288,6 +297,8 @@ class Run:
         return " ".join(part for part in parts if part)
 
     def _field(self, name: str, told: Any) -> str:
+        if name == "delay_us":
+            return f"delay={told / 1_000_000:.1f}"
         if name == "due_us":
             return f"due={(told - self.started.at_us) / 1_000_000:.1f}"
         if name == "child_deadlines":
@@ -319,7 +330,9 @@ def _name(command: c.Command) -> str:
 
 def _plain(closing: c.Closing | None) -> Any:
     """Return a closing without tracebacks: a replayed side effect fails on another line of ours."""
-    return _without_traceback(closing.failure) if isinstance(closing, c.FailRun) else closing
+    if isinstance(closing, c.FailRun | c.RetryRun):
+        return dataclasses.replace(closing, failure=_without_traceback(closing.failure))
+    return closing
 
 
 def _without_traceback(failure: Failure) -> Failure:

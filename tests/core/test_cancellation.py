@@ -12,6 +12,7 @@ from continuum import (
     as_completed,
     await_child,
     child,
+    continue_as_new,
     start_child,
     wait_signal,
     workflow,
@@ -291,3 +292,20 @@ def test_a_cancelled_activity_is_not_outstanding() -> None:
     run.cancel()
     assert [type(request) for request in run.open] == [RunActivity]
     assert run.open[0].key == "refund-1"
+
+
+def test_continuing_after_a_requested_cancel_lets_it_through() -> None:
+    """CA10, CN07: another generation would escape the request."""
+
+    @workflow
+    async def chain(n: int) -> None:
+        try:
+            await fetch("here")
+        except asyncio.CancelledError:
+            continue_as_new(n + 1)
+
+    run = Run(chain, 1)
+    run.cancel("enough")
+    assert run.closing == CancelRun("enough")
+    replayed = Run.replayed(chain, 1, recorded("cancel_requested", reason="enough"))
+    assert replayed.closing == CancelRun("enough")

@@ -152,6 +152,25 @@ def test_return_exceptions_waits_for_all_and_puts_errors_in_the_list() -> None:
     ]
 
 
+def test_a_result_of_none_is_a_value_among_errors() -> None:
+    @workflow
+    async def nothing(number: int) -> None: ...
+
+    @workflow
+    async def flow() -> list[str]:
+        refs = [start_child(nothing, number, id=f"p{number}") for number in range(4)]
+        ends = await await_children(refs, return_exceptions=True)
+        assert ends[0] is None
+        return [type(end).__name__ for end in ends]
+
+    run = Run(flow)
+    run.child_cancelled("p3", "")
+    run.child_completed("p0", None)
+    run.child_failed("p1", ValueError())
+    run.child_completed("p2", None)
+    assert run.result == ["NoneType", "ChildFailed", "NoneType", "ChildCancelled"]
+
+
 def test_awaiting_no_children_gives_an_empty_list_at_once() -> None:
     @workflow
     async def flow() -> list[str]:
@@ -280,6 +299,33 @@ def test_two_tasks_share_one_as_completed() -> None:
 
 
 # asyncio's own.
+
+
+@pytest.mark.parametrize("end", ["child_completed", "child_failed", "child_cancelled"])
+def test_wait_takes_refs_as_they_are_and_returns_at_the_first_that_ends(end: str) -> None:
+    @workflow
+    async def flow() -> list[list[str]]:
+        refs: list[Any] = start()
+        done, pending = await asyncio.wait(refs, return_when=asyncio.FIRST_COMPLETED)
+        assert all(ref.done() for ref in done)
+        return [[ref.id for ref in found] for found in (done, sorted(pending, key=lambda ref: ref.id))]
+
+    run = Run(flow)
+    getattr(run, end)("p1", ValueError("no") if end == "child_failed" else "told")
+    assert run.result == [["run-1/p1"], ["run-1/p0", "run-1/p2"]]
+
+
+def test_wait_over_refs_ends_at_the_first_that_does_not_complete_if_asked_to() -> None:
+    @workflow
+    async def flow() -> list[str]:
+        refs: list[Any] = start()
+        done, _ = await asyncio.wait(refs, return_when=asyncio.FIRST_EXCEPTION, timeout=60)
+        return sorted(ref.id for ref in done)
+
+    run = Run(flow)
+    run.child_completed("p2", "r2")
+    run.restart().child_cancelled("p0", "no")
+    assert run.result == ["run-1/p0", "run-1/p2"]
 
 
 def test_wait_takes_the_first_that_completes() -> None:

@@ -10,8 +10,19 @@ from typing import Any
 import pytest
 from tests.core.harness import Run
 
-from continuum import activity, await_children, child, now, side_effect, start_child, uuid4, wait_signal, workflow
-from continuum._core.events import RunStarted
+from continuum import (
+    activity,
+    await_children,
+    child,
+    map_children,
+    now,
+    side_effect,
+    start_child,
+    uuid4,
+    wait_signal,
+    workflow,
+)
+from continuum._core.events import ChildCompleted, RunStarted
 from continuum._core.machine import Machine, RunContext
 
 SEEN: list[str] = []
@@ -178,6 +189,11 @@ def test_nothing_of_one_run_is_seen_in_anothers_turn() -> None:
     assert [command.input for command in run.commands] == [b'{"order_id":"mine"}']
 
 
+async def pages() -> AsyncIterator[str]:
+    yield "o1"
+    yield await charge("o2")
+
+
 @pytest.mark.parametrize("waits", ["activity", "child", "group", "children", "shield", "queue", "task group"])
 def test_a_discarded_run_warns_of_nothing(waits: str) -> None:
     async def forever(queue: asyncio.Queue[int]) -> None:
@@ -272,7 +288,9 @@ def test_a_discard_leaves_the_running_loop_as_it_was() -> None:
         loop.close()
 
 
-@pytest.mark.parametrize("waits", ["activity", "children", "signal", "closed"])
+@pytest.mark.parametrize(
+    "waits", ["activity", "children", "signal", "closed", "map", "map of pages", "decided map"]
+)
 def test_a_run_that_is_let_go_is_freed_without_the_garbage_collector(waits: str) -> None:
     """Thousands of runs a second come and go; the collector's passes would grow with those that stay."""
 
@@ -285,12 +303,21 @@ def test_a_run_that_is_let_go_is_freed_without_the_garbage_collector(waits: str)
                 group.create_task(await_children([start_child(ship, "o1"), start_child(ship, "o2")]))
             if waits == "signal":
                 group.create_task(wait_signal("go", timeout=5))
+            if waits == "map":
+                group.create_task(map_children(ship, ["o1", "o2"], concurrency=1))
+            if waits == "map of pages":
+                group.create_task(map_children(ship, pages(), concurrency=2))
+            if waits == "decided map":
+                await map_children(ship, pages(), min_successful=1)
+                group.create_task(wait_signal("go"))
         return waits
 
     gc.disable()
     try:
         machine = Machine(flow, RunContext("run-1"))
         machine.apply(RunStarted(0, f'"{waits}"'.encode()))
+        if waits == "decided map":
+            machine.apply(ChildCompleted(1, "ship-1", b'"at sea"'))
         loop = weakref.ref(machine.loop)
         machine.discard()
         del machine

@@ -18,7 +18,7 @@ AT = 1_767_225_600_000_001
 LOST = Failure("Lost", "at sea", "line 3", Failure("OSError", "no"), (Failure("A", "b"),))
 
 EVENTS: list[e.Event] = [
-    e.RunStarted(AT, b'{"id":"o1"}', 2, (("slow", AT),)),
+    e.RunStarted(AT, b'{"id":"o1"}', 2, (("slow", AT),), 3, Failure("Busy", "not now"), True),
     e.ActivityStarted(AT, "charge-1", 3),
     e.ActivityCompleted(AT, "charge-1", "charge", b'{"order_id":"o1"}', b'"paid"'),
     e.ActivityFailed(AT, "charge-1", "charge", b"{}", LOST),
@@ -36,6 +36,7 @@ DECIDED: list[c.Decision] = [
     c.StartChild("ship-1", "r/ship-1", 'a "name"', 2, b'{"id":"o1"}', ChildOptions()),
     c.RefuseChild("ship-1", "ship", 11, 10),
     c.CancelChild("ship-1", "r/ship-1", "timeout"),
+    c.DecideMap("map_ship-1", "enough", 5, 2, 1, 0, ("ship-1", "ship-4")),
     c.SendSignal("signal_go-1", "r/ship-1", "go", b"[1]"),
     c.RecordSideEffect("side_effect-1", b'"eu"'),
     c.RecordSideEffect("side_effect-2", None, LOST),

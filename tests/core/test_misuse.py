@@ -46,6 +46,10 @@ CALLS: dict[str, Callable[[], Any]] = {
     "child": lambda: child(ship, "o1"),
     "await_children": lambda: send(continuum.await_children([])),
     "as_completed": lambda: continuum.as_completed([]),
+    "map_children": lambda: continuum.map_children(ship, []),
+    "run_info": continuum.run_info,
+    "parent": continuum.parent,
+    "ParentRef.signal": lambda: continuum.ParentRef("r").signal("go"),
     "await ref": lambda: send(continuum.await_child(ChildRef("r/x"))),
     "ChildRef.signal": lambda: ChildRef("r/x").signal("go"),
     "ChildRef.cancel": lambda: ChildRef("r/x").cancel(),
@@ -70,7 +74,14 @@ def test_outside_a_workflow_it_is_refused_by_name(name: str) -> None:
 def test_all_functions_for_authors_are_tried_here() -> None:
     tried = {name for name in CALLS if name in continuum.__all__} | {"await_child"}
     functions = {name for name in continuum.__all__ if name.islower() and callable(getattr(continuum, name))}
-    assert functions - tried == {"workflow", "activity", "deterministic", "connect", "connect_sync"}
+    assert functions - tried == {
+        "workflow",
+        "activity",
+        "deterministic",
+        "connect",
+        "connect_sync",
+        "activity_info",
+    }
 
 
 @pytest.mark.parametrize("name", ["now", "start_child", "side_effect", "ChildRef.cancel"])

@@ -16,6 +16,8 @@ from tests.embedded.harness import gone, until
 from tests.interrupts import interruptible
 
 MEBI = 1 << 20
+LONG = bool(os.environ.get("CONTINUUM_LONG"))
+PACKAGES = 30 if LONG else 12
 
 
 class Demo:
@@ -61,9 +63,9 @@ def demo(tmp_path: Path, database: str) -> Demo:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Thirty folders whose files take no room and some time to read."""
+    """Folders whose files take no room and some time to read."""
     tree = tmp_path / "tree"
-    for number in range(30):
+    for number in range(PACKAGES):
         folder = tree / f"package-{number:02}"
         folder.mkdir(parents=True)
         (folder / "name").write_text(folder.name)
@@ -75,8 +77,8 @@ def tree(tmp_path: Path) -> Path:
 def test_the_report_is_complete_and_the_same_with_and_without_a_kill(demo: Demo, tree: Path) -> None:
     quiet = demo.figures("--path", "tree", "--kills", "0")
     assert (quiet["ok"], quiet["kills"], quiet["again"], quiet["resumed"]) == (True, 0, 0, 0)
-    assert (quiet["children"], quiet["report"]["total"]["files"]) == (30, 60)
-    assert quiet["report"]["total"]["bytes"] == 30 * (16 * MEBI + len("package-00"))
+    assert (quiet["children"], quiet["report"]["total"]["files"]) == (PACKAGES, 2 * PACKAGES)
+    assert quiet["report"]["total"]["bytes"] == PACKAGES * (16 * MEBI + len("package-00"))
     killed = demo.figures("--path", str(tree), "--kills", "1")
     assert (killed["ok"], killed["kills"], killed["steps"]) == (True, 1, quiet["steps"])
     assert killed["resumed"] > 0
@@ -115,7 +117,7 @@ def test_a_worker_that_ends_by_itself_is_told_with_the_end_of_its_log(demo: Demo
     assert "CONTINUUM_CACHE is a whole number: got 'many'" in err
 
 
-@pytest.mark.skipif(not os.environ.get("CONTINUUM_LONG"), reason="at length: CONTINUUM_LONG=1")
+@pytest.mark.skipif(not LONG, reason="at length: CONTINUUM_LONG=1")
 def test_interrupted_it_ends_its_worker_and_the_next_one_carries_the_run_on(demo: Demo, tree: Path) -> None:
     for number, (sent, code) in enumerate([(signal.SIGINT, 130), (signal.SIGTERM, 143)], 1):
         process = demo.start("--path", "tree")
@@ -135,8 +137,8 @@ def test_interrupted_it_ends_its_worker_and_the_next_one_carries_the_run_on(demo
 
 def _is_for_people(demo: Demo, out: str) -> None:
     """They get lines, a table, and the commands to look further."""
-    assert "100%  30 of 30 packages, 60 files\n" in out
-    assert "\n  children    30  (30 entries)\n" in out
+    assert f"100%  {PACKAGES} of {PACKAGES} packages, {2 * PACKAGES} files\n" in out
+    assert f"\n  children    {PACKAGES}  ({PACKAGES} entries)\n" in out
     assert "nothing is missing" in out
     [tree_command, history_command] = [line.strip() for line in out.splitlines() if " -m continuum runs " in line]
     for command, says in ((tree_command, "audit-3"), (history_command, "count_files-1")):
@@ -146,7 +148,7 @@ def _is_for_people(demo: Demo, out: str) -> None:
         assert says in found.stdout
 
 
-@pytest.mark.skipif(not os.environ.get("CONTINUUM_LONG"), reason="at length: CONTINUUM_LONG=1")
+@pytest.mark.skipif(not LONG, reason="at length: CONTINUUM_LONG=1")
 def test_a_worker_does_not_outlive_a_demo_that_is_killed(demo: Demo, tree: Path) -> None:
     process = demo.start("--path", "tree", "--kills", "0")
     until(demo.workers)

@@ -8,6 +8,8 @@ import pytest
 
 from continuum import (
     Definitions,
+    Failure,
+    Retry,
     activity,
     await_children,
     child,
@@ -24,6 +26,7 @@ from continuum._engine.resident import Arrival, Resident, TurnTaken
 from continuum._engine.taking import MOST_ROWS, Taker, next_generation
 from continuum._engine.timers import Timers
 from continuum._journal.commit import Claimed, Complete, Continue, Keep, Park
+from continuum._journal.render import retry_text
 
 
 @activity
@@ -83,7 +86,13 @@ async def starting_again(n: int) -> int:
     return await child(leaf, n, id="kid")
 
 
-FLOWS = Definitions([leaf, charging, parent, counting, continuing, sleeping, starting_again, charge])
+@workflow
+async def closing(n: int) -> None:
+    start_child(leaf, n, on_parent_close="cancel")
+    await wait_signal("end")
+
+
+FLOWS = Definitions([leaf, charging, parent, counting, continuing, sleeping, starting_again, closing, charge])
 
 
 class Bench:
@@ -294,6 +303,44 @@ def test_what_was_withheld_is_told_the_next_generation_and_a_refused_start_is_no
     next_generation(run, status)
     assert [arrival.mail for arrival in run.arrivals] == [5]
     assert not run.comparing
+
+
+def test_a_failing_child_with_attempts_left_is_due_again_and_tells_nobody() -> None:
+    bench = Bench()
+    run = bench.run("charging", b"5", "p/kid")
+    run.claimed = run.claimed._replace(retry=retry_text(Retry(max_attempts=3, initial=2, jitter=0)))
+    bench.take(run)
+    failure = Failure("Busy", "not\nnow")
+    failed = e.ActivityFailed(9_000_000, "charge-1", "charge", b'{"cents":5}', failure)
+    taken = bench.take(run, Arrival(failed))
+    assert taken.commit is not None
+    status = taken.commit.status
+    assert isinstance(status, Continue)
+    assert (status.wakeup_us, taken.outcome, taken.commit.messages) == (11_000_000, None, ())
+    assert status.waiting_for == "attempt 2 of 3 after ActivityFailed: activity 'charge' failed: Busy: not"
+
+
+def test_what_an_end_does_to_the_runs_below_is_part_of_its_commit() -> None:
+    bench = Bench()
+    for event, expected in (
+        (e.SignalReceived(3, "end", b"null"), "close"),
+        (e.CancelRequested(3, "enough"), "cancel"),
+    ):
+        run = bench.run("closing", b"1")
+        bench.take(run)
+        taken = bench.take(run, Arrival(event, mail=1))
+        assert taken.commit is not None
+        assert taken.commit.descendants == expected
+
+
+def test_a_retry_policy_that_nobody_wrote_parks_the_run() -> None:
+    bench = Bench()
+    run = bench.run("leaf", b"1", "p/kid")
+    run.claimed = run.claimed._replace(retry=b'{"max_attempts":"x"}')
+    taken = bench.take(run)
+    assert taken.fault is not None
+    assert taken.commit is not None
+    assert isinstance(taken.commit.status, Park)
 
 
 def _continued(bench: Bench, run: Resident) -> Continue:

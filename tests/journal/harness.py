@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any
@@ -125,9 +126,39 @@ async def listening(journal: PostgresJournal) -> Heard:
 
 def select(url: str, sql: str, *arguments: Any) -> list[tuple[Any, ...]]:
     """Run a statement of the test's own, in a transaction of its own."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        cursor = connection.execute(sql.encode(), arguments)
-        return cursor.fetchall() if cursor.description else []
+    cursor = LOOKING.at(url).execute(sql.encode(), arguments)
+    return cursor.fetchall() if cursor.description else []
+
+
+class Looking:
+    """The connection that a test looks with: conditions are asked again and again, and a new one takes 5 ms."""
+
+    def __init__(self) -> None:
+        self._url = ""
+        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+        atexit.register(self.close)
+
+    def at(self, url: str) -> psycopg.Connection[tuple[Any, ...]]:
+        """Return a live connection there; it is made anew for another url, or if it was broken."""
+        if self._connection is not None and url == self._url:
+            try:
+                self._connection.execute("select 1")
+                return self._connection
+            except psycopg.OperationalError:
+                pass
+        self.close()
+        self._url = url
+        self._connection = psycopg.connect(url, autocommit=True, prepare_threshold=None)
+        return self._connection
+
+    def close(self) -> None:
+        """Let it go."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+LOOKING = Looking()
 
 
 def strike(url: str, name: str, blow: str = "pg_terminate_backend") -> int:

@@ -120,9 +120,9 @@ async def test_resuming_a_run_that_somebody_holds_ends_busy(database: str) -> No
 
 
 async def test_a_cascade_tells_that_others_hold_its_runs(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from continuum._journal import large
+    from continuum._journal import canceller
 
-    monkeypatch.setattr(large, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(canceller, "PATIENCE_S", 0.0)
     async with worker(database) as journal:
         await journal.start([root()])
         with psycopg.connect(database) as somebody:

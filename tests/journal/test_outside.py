@@ -8,10 +8,12 @@ import pytest
 
 from continuum._journal import outside
 from continuum._journal.cascade import Cascade, Steps, cancelling
+from continuum._journal.commit import Complete, Passivate
 from continuum._journal.journal import PostgresJournal
 from continuum.errors import DatabaseRefused, RunNotActive, RunNotFound
 from tests.databases import run
 from tests.journal.harness import begin, child, claim, entry, listening, root, signal, turn, worker, write
+from tests.until import until
 
 SCHEMA = "continuum"
 
@@ -146,3 +148,47 @@ async def test_a_roles_statement_timeout_does_not_cut_the_journal_off(database: 
     async with worker(database) as journal:
         (parent,) = await begin(journal)
         await write(journal, turn(parent, entries=(entry(),)))
+
+
+@pytest.mark.parametrize("committed", [True, False])
+async def test_a_request_to_stop_on_the_callers_connection_is_part_of_its_transaction(
+    database: str, committed: bool
+) -> None:
+    async with worker(database) as journal:
+        (held, _) = await begin(journal, root("r"), root("s"))
+        await write(journal, turn(held, status=Passivate()))
+        asking = await journal.outside()
+        async with await psycopg.AsyncConnection.connect(database) as connection:
+            for run_id in ("r", "r", "s"):
+                await outside.take_async(connection, asking.request_cancel(run_id, "enough", 0))
+            assert not (await journal.beat()).overdue
+            await (connection.commit() if committed else connection.rollback())
+        assert (await journal.beat()).overdue is committed
+        assert {run_id: len(mail) for run_id, mail in (await journal.mail("rs")).items()} == (
+            {"r": 1, "s": 1} if committed else {}
+        )
+        if committed:
+
+            async def woken() -> bool:
+                return "r" in await claim(journal)
+
+            await until(woken)
+
+
+async def test_who_asks_on_a_connection_hears_of_runs_that_are_not_live(database: str) -> None:
+    async with worker(database) as journal:
+        done, _ = await begin(journal, root("done"), root("gone"))
+        await write(journal, turn(done, status=Complete(b"1")))
+        await journal.cancel("gone", "")
+        asking = await journal.outside()
+        with psycopg.connect(database) as connection:
+            with pytest.raises(RunNotActive):
+                outside.take(connection, asking.request_cancel("done", "", 1))
+            for missing in ("nobody", "\udc80"):
+                with pytest.raises(RunNotFound):
+                    outside.take(connection, asking.request_cancel(missing, "", 1))
+            outside.take(connection, asking.request_cancel("gone", "", 1))
+            with pytest.raises(DatabaseRefused):
+                outside.take(connection, asking.request_cancel("done", "a\0b", 1))
+            outside.take(connection, asking.request_cancel("gone", "", 1e300))
+        assert await journal.mail(["done", "gone"]) == {}

@@ -252,7 +252,7 @@ WAKING = (
         (
             Replacement(
                 f"{IN_MEMORY}/hints.py",
-                """            case Passivate():
+                """            case Passivate() | Continue(wakeup_us=int()):
                 self.arm([commit.run_id])
 """,
                 """            case Passivate():

@@ -60,14 +60,54 @@ IN_CORE = (
         "no lost message",
         (
             Replacement(
-                "_core/machine.py",
-                "c.ContinueRun(given, self.signals.unread(), self.children.deadlines())",
-                "c.ContinueRun(given, (), self.children.deadlines())",
+                "_core/closings.py",
+                "c.ContinueRun(given, machine.signals.unread(), ",
+                "c.ContinueRun(given, (), ",
             ),
         ),
         (
             Check("core", "core/test_continue_as_new.py::test_unread_signals_are_carried_over_in_order"),
             Check("conformance", "conformance/test_generations_run.py::test_unread_signals_are_copied_in_order"),
+        ),
+    ),
+    Mutant(
+        "retry-after-a-request-to-stop",
+        "a run that was asked to stop and fails is tried again",
+        "nobody escapes a cancellation",
+        (
+            Replacement(
+                "_core/closings.py",
+                "started is not None and machine.cancelled is None:",
+                "started is not None:",
+            ),
+        ),
+        (
+            Check("core", "core/test_child_retry.py::test_what_was_asked_to_stop_is_not_tried_again"),
+            Check("conformance", "conformance/test_grace.py::test_a_run_whose_clean_up_fails_has_failed"),
+        ),
+    ),
+    Mutant(
+        "close-forgotten-at-continue-as-new",
+        "a later generation does not know that a child of an earlier one is to be closed",
+        "parent and child are one",
+        (
+            Replacement(
+                "_core/closings.py",
+                "family.deadlines(), family.closes)",
+                "family.deadlines())",
+            ),
+        ),
+        (
+            Check(
+                "core",
+                "core/test_parent_close.py::"
+                "test_going_on_as_another_generation_is_no_close_and_the_last_one_closes",
+            ),
+            Check(
+                "conformance",
+                "conformance/test_parent_close.py::"
+                "test_a_chain_closes_the_children_of_all_its_generations_at_its_end",
+            ),
         ),
     ),
 )

@@ -127,8 +127,8 @@ CASCADES = (
         (
             Replacement(
                 "_journal/sql/cancel_deeper.sql",
-                "select min(depth) from",
-                "select nullif(min(depth), max(depth)) from",
+                "select min(depth) as depth from",
+                "select nullif(min(depth), max(depth)) as depth from",
             ),
         ),
         (Check("conformance", "conformance/test_cancel.py::test_a_cascade_reaches_every_level"),),
@@ -148,8 +148,8 @@ CASCADES = (
             Replacement("_journal/sql/cancel_level.sql", "and depth = :depth", "and depth >= :depth"),
             Replacement(
                 "_journal/cascade.py",
-                "        done.owners.update(level[0][1] or ())\n",
-                "        done.owners.update(level[0][1] or ())\n        break\n",
+                "        done.owners.update(owners or ())\n",
+                "        done.owners.update(owners or ())\n        if not begun:\n            break\n",
             ),
         ),
         (
@@ -162,4 +162,108 @@ CASCADES = (
     ),
 )
 
-IN_LEASES = (*FENCING, *CASCADES)
+CLOSES = "conformance/test_closes.py::test_a_close_ends_the_children_that_close_with_it_and_all_below_those"
+ENDINGS = (
+    Mutant(
+        "close-takes-every-child",
+        "a run that ends cancels its abandoned children, too",
+        "parent and child are one database",
+        (Replacement("_journal/sql/list_closing.sql", " and on_parent_close = 'cancel'", ""),),
+        (Check("conformance", CLOSES),),
+        (Replacement(f"{IN_MEMORY}/cascade.py", ' and tables.runs[kid].on_parent_close == "cancel"', ""),),
+    ),
+    Mutant(
+        "close-forgets-a-deeper-level",
+        "what lies below a child that closes with its parent goes on",
+        "parent and child are one database",
+        (
+            Replacement(
+                "_journal/cascade.py",
+                "                trees[run_id] = begun[run_id].because\n",
+                """                if b"parent_closed" not in begun[run_id].error:
+                    trees[run_id] = begun[run_id].because
+""",
+            ),
+        ),
+        (
+            Check("conformance", CLOSES),
+            Check(
+                "races",
+                "journal/races/test_closes.py"
+                "::test_a_child_started_while_a_cascade_of_many_waits_for_its_parent_does_not_escape",
+            ),
+        ),
+        (
+            Replacement(
+                f"{IN_MEMORY}/cascade.py",
+                "        trees[root.run_id] = root.because\n",
+                """        if b"parent_closed" not in root.error:
+            trees[root.run_id] = root.because
+""",
+            ),
+        ),
+    ),
+    Mutant(
+        "late-cancel-of-an-ended-run",
+        "a cascade cancels the run that it begins with, also if that has ended",
+        "what has ended stays as it is",
+        (
+            Replacement(
+                "_journal/sql/cancel_level.sql", "(select run_id from l where live)", "(select run_id from l)"
+            ),
+        ),
+        (
+            Check("conformance", "conformance/test_overdue.py::test_a_run_that_ends_in_time_is_left_as_it_is"),
+            Check("conformance", "conformance/test_cancel.py::test_an_ended_run_stays_as_it_is"),
+            Check(
+                "races",
+                "journal/races/test_closes.py::test_a_late_cancel_that_waits_for_a_completion_leaves_it",
+            ),
+        ),
+        (
+            Replacement(
+                f"{IN_MEMORY}/cascade.py", "if run is None or not run.live or any(", "if run is None or any("
+            ),
+            Replacement(
+                f"{IN_MEMORY}/store.py",
+                "        for run_id in [run_id for _, run_id in due if run_id not in live]:\n"
+                "            del self.cancellations[run_id]\n"
+                "        for run_id in [run_id for _, run_id in due if run_id in live]",
+                "        live.update(run_id for _, run_id in due)\n"
+                "        for run_id in [run_id for _, run_id in due if run_id in live]",
+            ),
+        ),
+    ),
+    Mutant(
+        "second-request-lengthens-the-deadline",
+        "who asks a run again to stop gives it more time",
+        "who asks is answered in time",
+        (
+            Replacement(
+                "_journal/sql/request_cancel.sql",
+                "least(c.due_at, excluded.due_at)",
+                "greatest(c.due_at, excluded.due_at)",
+            ),
+        ),
+        (Check("conformance", "conformance/test_overdue.py::test_asked_again_the_earlier_deadline_counts"),),
+        (Replacement(f"{IN_MEMORY}/store.py", "min(before_us, due_us), said", "max(before_us, due_us), said"),),
+        harmless_alone=True,
+    ),
+    Mutant(
+        "mail-hurries-the-next-attempt",
+        "a run that waits for its next attempt begins it as soon as it has mail",
+        "durable timers",
+        (
+            Replacement(
+                "_journal/sql/poke.sql",
+                "and (q.state <> 'pending' or i.type = 'cancel_requested')",
+                "and true",
+            ),
+        ),
+        (Check("conformance", "conformance/test_due_generations.py::test_mail_makes_it_begin_no_sooner"),),
+        (Replacement(f"{IN_MEMORY}/tables.py", 'return run.state != "pending" or asked', "return True"),),
+        harmless_alone=True,
+    ),
+)
+
+IN_LEASES = (*FENCING, *CASCADES, *ENDINGS)

@@ -2,7 +2,9 @@
 
 ``python -m tests.processes.entry ORDER`` with a JSON order: the url, the definitions, settings, and what shall
 happen at which point. A crash strikes at its ``point``: for a run whose id ends with ``run``, once the ledger has
-the text ``seen``, when it has been passed ``after`` times; it kills the process, or raises once.
+the text ``seen``, when it has been passed ``after`` times; it kills the process, or raises once. Several points,
+with a ``|`` between them, are counted as one. With ``"do": "count"`` each pass is only said; with "gather"
+the journal rests there for a moment, so that what others do meanwhile is one batch.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from continuum.worker import Worker
 from tests.processes import wrong_clock
 
 LOOK_S = 0.01
+GATHER_S = 0.02
 
 
 class Planted(Exception):
@@ -37,11 +41,17 @@ class Crashes:
         self._orders = [{"run": "", "seen": "", "after": 0, "do": "kill", **order} for order in orders]
         self._ledger = ledger
         for order in self._orders:
-            assert order["point"] in POINTS | JOURNAL_POINTS, order
+            assert set(order["point"].split("|")) <= POINTS | JOURNAL_POINTS, order
 
     def at(self, point: str, run_id: str) -> None:
         for order in self._orders:
-            if order["point"] != point or not run_id.endswith(order["run"]) or not self._has(order["seen"]):
+            points = order["point"].split("|")
+            if point not in points or not run_id.endswith(order["run"]) or not self._has(order["seen"]):
+                continue
+            if order["do"] == "gather":
+                continue
+            if order["do"] == "count":
+                print(f"passed {point}", flush=True)
                 continue
             order["after"] -= 1
             if order["after"] >= 0:
@@ -54,6 +64,8 @@ class Crashes:
 
     async def reach(self, point: str) -> None:
         self.at(point, "")
+        if any(order["do"] == "gather" and order["point"] == point for order in self._orders):
+            await asyncio.sleep(GATHER_S)
 
     def _has(self, text: str) -> bool:
         return not text or (self._ledger.exists() and text in self._ledger.read_text())
@@ -82,7 +94,9 @@ async def main(order: dict[str, Any]) -> None:
     hooks = EngineHooks(journal=crashes, points=crashes) if order["crashes"] else None
     async with (
         continuum.connect(order["url"], migrate=False) as client,
-        Worker(client, sources, hooks=hooks, **order["settings"]) as worker,
+        Worker(
+            client, sources, hooks=hooks, listeners=[tell] if order["tells"] else [], **order["settings"]
+        ) as worker,
     ):
         print("ready", worker.id, flush=True)
         watching = asyncio.create_task(watch(worker))
@@ -90,6 +104,11 @@ async def main(order: dict[str, Any]) -> None:
         print("draining", flush=True)
         watching.cancel()
     print("stopped", flush=True)
+
+
+def tell(name: str, fields: Mapping[str, Any]) -> None:
+    """Say what a listener is told."""
+    print("told", json.dumps([name, dict(fields)]), flush=True)
 
 
 async def watch(worker: Worker) -> None:

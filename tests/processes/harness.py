@@ -159,9 +159,12 @@ class Site:
         crashes: list[dict[str, Any]] | None = None,
         gate: str = "",
         clock: str = "",
+        tells: bool = False,
         **settings: Any,
     ) -> WorkerProcess:
         """Start a worker with all flows, or with what is named; it begins when the ``gate`` is open.
+
+        If it ``tells``, it says what its listener is told.
 
         ``clock``: which way the clocks of its host go wrong, "forward" or "back".
         """
@@ -172,6 +175,7 @@ class Site:
             "crashes": crashes or [],
             "wait_for": str(self.folder / gate) if gate else None,
             "clock": clock,
+            "tells": tells,
         }
         worker = WorkerProcess(self._nursery, order, self.folder, f"worker{len(self.workers)}")
         self.workers.append(worker)

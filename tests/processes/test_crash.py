@@ -10,7 +10,7 @@ from tests.processes.harness import LONG, Site, WorkerProcess, until
 EXACT = [("activity_completed", "step-1"), ("timer_fired", "timer-1"), ("activity_completed", "step-2")]
 
 
-@pytest.mark.parametrize("passivate_after", [0.01, 5])
+@pytest.mark.parametrize("passivate_after", [0.01, 5] if LONG else [0.01])
 async def test_killed_between_activity_and_timer_the_history_is_exact(site: Site, passivate_after: float) -> None:
     """CR01 kill between an activity and a timer: exact history, right result. CR07 due timers after downtime."""
     dying = site.worker(passivate_after=passivate_after)
@@ -113,6 +113,7 @@ def _unfinished(site: Site) -> int:
     return int(site.one("select count(*) from continuum.runs where state <> 'completed'"))
 
 
+@pytest.mark.skipif(not LONG, reason="at length: CONTINUUM_LONG=1")
 async def test_repeated_kills_park_nobody(site: Site) -> None:
     """CR21 repeated kills of a worker park no innocent run: it is charged, comes through, and gets on."""
     run = await site.start(flows.held_twice, "r", gate="go")

@@ -22,7 +22,8 @@ from tests.journal.proxy import Proxy, proxied
 from tests.processes import flows, parents
 from tests.processes.harness import LONG, Nursery, Site, closing, until
 
-STEPS = 40 if LONG else 20
+STEPS = 40 if LONG else 10
+at_length = pytest.mark.skipif(not LONG, reason="at length: CONTINUUM_LONG=1")
 
 
 class OwnServer:
@@ -86,7 +87,7 @@ async def test_postgres_restarts_under_load(own_server: OwnServer, own_site: Sit
         for number in range(3)
     ]
     asleep = await site.start(flows.paced, "t", pause_s=0.5)
-    for _ in range(2):
+    for _ in range(2 if LONG else 1):
         lines = len(site.ledger())
         await until(lambda: len(site.ledger()) > lines + 40, "work goes on")
         await own_server.stop(how)
@@ -98,6 +99,7 @@ async def test_postgres_restarts_under_load(own_server: OwnServer, own_site: Sit
     site.check()
 
 
+@at_length
 async def test_after_an_outage_longer_than_a_lease_nobody_takes_over(
     own_server: OwnServer, own_site: Site
 ) -> None:
@@ -124,6 +126,7 @@ async def test_after_an_outage_longer_than_a_lease_nobody_takes_over(
     site.check()
 
 
+@at_length
 async def test_who_is_back_first_judges_nobody_before_its_own_heartbeat(site: Site) -> None:
     """CR20 no mutual takeover: a worker whose own heartbeat is not through yet cannot say who is dead."""
     first, second = Cable(site.url), Cable(site.url)

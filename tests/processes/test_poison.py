@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.processes import deadly_flows, flows
-from tests.processes.harness import Site, until
+from tests.processes.harness import LONG, Site, until
 
 MOST_DEATHS = 8  # of workers; four are needed: one that nobody is charged with, and three
 
@@ -39,7 +39,10 @@ def parked(site: Site) -> list[str]:
     return [row[0] for row in site.sql("select run_id from continuum.runs where state = 'parked' order by 1")]
 
 
-@pytest.mark.parametrize(("flow", "code"), [(flows.deadly_activity, 66), (deadly_flows.deadly_workflow, -11)])
+DEADLY = [(deadly_flows.deadly_workflow, -11), *([(flows.deadly_activity, 66)] if LONG else [])]
+
+
+@pytest.mark.parametrize(("flow", "code"), DEADLY)
 async def test_a_run_that_kills_its_workers_is_parked_and_its_neighbours_complete(
     site: Site, flow: Any, code: int
 ) -> None:

@@ -23,6 +23,7 @@ LEAVES = {
     "pause": 4,
     "refs": 3,
     "cancel_ref": 1,
+    "map": 3,
     "fail": 1,
 }
 COMPOUNDS = {
@@ -87,6 +88,8 @@ def _leaf(random: Random) -> Node:
             return [kind, random.choice("ab")]
         case "refs":
             return [kind, random.choice(["gather", "all", "completed", "wait", "each"])]
+        case "map":
+            return [kind, random.randint(0, 4), random.choice(["all", "first", "counted", "paged"])]
         case "pause" | "bump" | "draw" | "now" | "cancel_ref" | "fail":
             return [kind]
         case _:

@@ -18,7 +18,7 @@ from tests.programs.planted import PLANTED
 from tests.programs.proof import read, write
 from tests.programs.shrink import shrink
 
-COUNT = int(os.environ.get("CONTINUUM_PROGRAMS", "500"))
+COUNT = int(os.environ.get("CONTINUUM_PROGRAMS", "250"))
 ENOUGH = 150  # programs that show a planted bug: one of eight does, or more
 ENOUGH_OF = {"unhashed_future": 300, "ordinal_by_line": 800}  # one of twenty; one of ninety
 LONG = bool(os.environ.get("CONTINUUM_LONG"))
@@ -117,7 +117,7 @@ def test_programs_replay_after_a_restart_at_every_point(recorded: list[Path]) ->
     assert sum(1 for file in recorded for _ in read(file)) == COUNT
 
 
-@pytest.mark.parametrize("hash_seed", ["0", "2"])
+@pytest.mark.parametrize("hash_seed", ["0", "2"] if LONG else ["2"])
 def test_programs_replay_in_another_process_and_hash_seed(recorded: list[Path], hash_seed: str) -> None:
     """RP04: journals of one process replay in others that hash strings differently."""
     assert verify_files(sys.executable, recorded, hash_seed) == COUNT
@@ -140,10 +140,10 @@ def test_programs_replay_on_another_python_and_back(recorded: list[Path], versio
     assert verify_files(sys.executable, theirs, "4") == COUNT // 8
 
 
-RARE = {"ordinal_by_line", "unhashed_future"}  # it takes hundreds of programs to see these: at length alone
+QUICK = ["global_count", "set_order"]  # for some of the others it takes hundreds of programs
 
 
-@pytest.mark.parametrize("plant", sorted(set(PLANTED) - {"unpinned"} - (set() if LONG else RARE)))
+@pytest.mark.parametrize("plant", sorted(set(PLANTED) - {"unpinned"}) if LONG else QUICK)
 def test_a_planted_bug_is_caught(plant: str, tmp_path: Path) -> None:
     """A proof that cannot fail proves nothing."""
     path, count = tmp_path / "histories.jsonl", ENOUGH_OF.get(plant, ENOUGH)

@@ -27,6 +27,7 @@ from tests.simulation.programs import Action, Root, Scenario
 
 T0 = 1_700_000_000_000_000
 MOST_STEPS = 20_000
+AGAIN = "next attempt"  # the key of the timer of a run that waits for it
 FLOWS: dict[str, Any] = {flow.name: flow for flow in (simulated, kid)}
 
 
@@ -43,6 +44,8 @@ class Run:
     started: e.RunStarted
     machine: Machine
     entries: list[Entry] = field(default_factory=list)
+    close: str = "abandon"
+    next: tuple[Entry, ...] = ()  # how its next attempt begins, while it waits for that
     mail: deque[e.Event] = field(default_factory=deque)
     asked: dict[str, c.RunActivity] = field(default_factory=dict)
     timers: dict[str, int] = field(default_factory=dict)
@@ -97,7 +100,7 @@ class Bare:
         while self._clock and isinstance(what := self._clock[0][2], tuple) and not self._is_set(*what):
             heapq.heappop(self._clock)
         living = [run for run in self.runs.values() if run.state == "running"]
-        may: list[Any] = [run for run in living if run.mail]
+        may: list[Any] = [run for run in living if run.mail and not run.next]
         may += [(run, key) for run in living for key in run.asked]
         if self._clock and (not may or self.random.random() < 0.3):
             self._tick()
@@ -124,7 +127,10 @@ class Bare:
             case (run_id, key):
                 run = self.runs[run_id]
                 del run.timers[key]
-                self._tell(run, e.TimerFired(self.now_us, key))
+                if run.next:
+                    self._go_on(run)
+                else:
+                    self._tell(run, e.TimerFired(self.now_us, key))
 
     def _at(self, due_us: int, what: Root | Action | tuple[str, str]) -> None:
         self._count += 1
@@ -137,7 +143,13 @@ class Bare:
         run = self.runs.get(action.run_id)
         if run is None or run.state != "running":
             return
-        if action.kind == "cancel":
+        if action.kind == "stop":
+            asked = any(entry.type == "cancel_requested" for entry in run.entries)
+            if not run.next and not asked and not any(isinstance(event, e.CancelRequested) for event in run.mail):
+                run.mail.append(e.CancelRequested(0, "by hand, gently"))
+            late = Action(action.at_s + action.payload, "cancel", action.run_id, payload="by hand, gently")
+            self._at(self.now_us + int(action.payload * 1e6), late)
+        elif action.kind == "cancel":
             self._cancel(action.run_id, str(action.payload))
         elif action.kind == "signal" and (action.run_id, action.delivery_id) not in self._delivered:
             if action.delivery_id:
@@ -167,14 +179,14 @@ class Bare:
 
     # Turns.
 
-    def _begin(self, context: RunContext, flow: Any, given: bytes) -> None:
+    def _begin(self, context: RunContext, flow: Any, given: bytes, close: str = "abandon") -> None:
         started = e.RunStarted(self.now_us, given)
-        run = self.runs[context.run_id] = Run(context, flow, started, Machine(flow, context))
+        run = self.runs[context.run_id] = Run(context, flow, started, Machine(flow, context), close=close)
         self._take(run, started, run.machine.apply(started))
 
     def _tell(self, run: Run, event: e.Event) -> None:
         self._take(run, event, run.machine.apply(event))
-        if run.state == "running" and self.random.random() < self.restarts:
+        if run.state == "running" and not run.next and self.random.random() < self.restarts:
             old, run.machine = run.machine, Machine(run.flow, run.context)
             turn = run.machine.replay(run.started, run.entries)
             before, after = (sorted(map(repr, machine.outstanding())) for machine in (old, run.machine))
@@ -218,7 +230,9 @@ class Bare:
     def _insert(self, new: NewRun) -> None:
         known, flow = self.runs.get(new.run_id), FLOWS[new.workflow]
         if known is None:
-            self._begin(RunContext(new.run_id, depth=new.depth), flow, new.input)
+            options = new.options
+            context = RunContext(new.run_id, depth=new.depth, retry=options.retry)
+            self._begin(context, flow, new.input, options.on_parent_close)
             return
         parent = self.runs[new.parent_run_id]  # what it has not heard yet of the one there was is not of this one
         parent.mail = deque(event for event in parent.mail if getattr(event, "key", None) != new.key)
@@ -232,22 +246,42 @@ class Bare:
         run.asked.clear()
         run.timers.clear()
         match made.closing:
-            case c.ContinueRun():
+            case c.ContinueRun() | c.RetryRun() as closing:
                 run.machine.discard()
                 run.mail = deque(event for event in run.mail if not isinstance(event, e.ChildStartFailed))
                 run.older += len(run.entries)
-                run.context = replace(run.context, generation=run.context.generation + 1)
-                started = event_of_entry(made.next_entries[0])
-                assert isinstance(started, e.RunStarted)
-                run.started, run.entries = started, list(made.next_entries[1:])
-                run.machine = Machine(run.flow, run.context)
-                self._take(run, started, run.machine.replay(started, run.entries))
+                run.next = made.next_entries
+                if isinstance(closing, c.RetryRun):
+                    run.timers[AGAIN] = closing.due_us
+                    self._at(closing.due_us, (run.context.run_id, AGAIN))
+                else:
+                    self._go_on(run)
             case c.CompleteRun(result):
                 self._end(run, "completed", json.loads(result))
             case c.FailRun(failure):
                 self._end(run, "failed", str(failure))
             case _:
                 self._end(run, "cancelled", "")
+
+        self._leave(run, made)
+
+    def _go_on(self, run: Run) -> None:
+        """Begin a run's next generation."""
+        started, *entries = run.next
+        run.context, run.next = replace(run.context, generation=run.context.generation + 1), ()
+        event = event_of_entry(started)
+        assert isinstance(event, e.RunStarted)
+        run.started, run.entries, run.machine = event, entries, Machine(run.flow, run.context)
+        self._take(run, event, run.machine.replay(event, run.entries))
+
+    def _leave(self, run: Run, made: Effects) -> None:
+        """Cancel what is to end with a run that has ended."""
+        run_id = run.context.run_id
+        for below, other in list(self.runs.items()):
+            child = below.rpartition("/")[0] == run_id
+            falls = made.descendants == "cancel" and below.startswith(f"{run_id}/")
+            if falls or (made.descendants == "close" and child and other.close == "cancel"):
+                self._cancel(below, "its parent has ended")
 
     def _end(self, run: Run, state: str, end: Any) -> None:
         run.state, run.end = state, end

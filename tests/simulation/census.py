@@ -84,6 +84,10 @@ def of_kid(one: dict[str, Any]) -> Iterator[str]:
             yield "cascade"
     if one["limit"] is not None:
         yield "child with a timeout"
+    if one.get("retry"):
+        yield "child tried again"
+    if one.get("close") == "cancel":
+        yield "child that closes"
     yield from (f"child sent a signal {when}" for when in ("now", "then") if one[when])
 
 

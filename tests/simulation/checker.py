@@ -15,19 +15,26 @@ from continuum._core.entries import Entry, event_of_entry, fields_of
 from continuum._core.failure import decode_failure
 from continuum._core.jsontext import load
 from continuum._core.machine import Machine, RunContext, Turn
+from continuum._core.retry import decode_retry
 from continuum._journal.commit import Cancel, Commit, Committed, Complete, Fail, Keep, Mail
 from continuum._journal.memory.cascade import Cascade
 from continuum._journal.memory.store import MOST_DEATHS, Memory
 from continuum._journal.memory.tables import RunRow
 from continuum._journal.memory.writing import Group, Written
 from continuum.definitions import Definitions
+from tests.simulation.endings import (
+    Broken,
+    check_attempts,
+    check_closed,
+    check_continued,
+    check_descendants,
+    check_followed,
+)
 from tests.simulation.flows import LAST, MIXED_UP, simulated
 
+__all__ = ["Broken", "Watched"]
+
 OUTCOMES = ("child_completed", "child_failed", "child_cancelled")
-
-
-class Broken(AssertionError):
-    """A promise that was not kept."""
 
 
 class Watched(Memory):
@@ -74,12 +81,10 @@ class Watched(Memory):
 
     def _check_cascade(self, done: Cascade) -> None:
         """Nobody escapes."""
-        if done.runs:
+        for tree in done.trees:
             for run_id, run in self.runs.items():
-                if run.live and (run_id == done.run_id or run_id.startswith(f"{done.run_id}/")):
-                    raise Broken(
-                        f"run {run_id!r} is {run.state}, and {done.run_id!r} was cancelled with all below it"
-                    )
+                if run.live and (run_id == tree or run_id.startswith(f"{tree}/")):
+                    raise Broken(f"run {run_id!r} is {run.state}, and {tree!r} was cancelled with all below it")
 
     def _standing(self, run_id: str) -> tuple[str | None, int, bool, int]:
         run = self.runs.get(run_id)
@@ -108,6 +113,8 @@ class Watched(Memory):
             raise Broken(f"run {commit.run_id!r} is in generation {generation}, not in {commit.generation}")
         if not isinstance(commit.status, Keep):
             self._deaths.pop(commit.run_id, None)
+        check_descendants(self.runs, commit)
+        check_continued(self.runs[commit.run_id], commit)
         self._check_consumed(commit, mail)
         self._check_published(commit)
         self._check_children(commit, outcome)
@@ -132,12 +139,7 @@ class Watched(Memory):
 
     def _knows_outcome(self, commit: Commit, mail: Mail) -> bool:
         """Tell whether the run has heard of that child's end before, or has given it up at its timeout."""
-        return any(
-            (entry.type, entry.key) == ("timer_fired", f"{mail.key}.timeout")
-            or (entry.key == mail.key and entry.type in OUTCOMES)
-            or (entry.key == mail.key and entry.type == "child_cancel_requested" and _at_timeout(entry))
-            for entry in _entries(self.runs[commit.run_id])
-        )
+        return _tells_end(_entries(self.runs[commit.run_id]), mail.key)
 
     def _check_published(self, commit: Commit) -> None:
         """What a run shows goes forward with its journal; a first turn that left no entry may be taken again."""
@@ -161,15 +163,10 @@ class Watched(Memory):
         parent_id, _, key = commit.run_id.rpartition("/")
         parent = self.runs.get(parent_id)
         told = any(message.run_id == parent_id and message.key == key for message in commit.messages)
-        beside = any(
-            other.run_id == parent_id
-            and any(entry.type in OUTCOMES and entry.key == key for entry in other.entries)
-            for other in group
-        )
-        if parent is not None and parent.live and not told and not beside:
-            known = any(entry.type in OUTCOMES and entry.key == key for entry in _entries(parent))
-            if not known:
-                raise Broken(f"run {commit.run_id!r} ended, and nobody tells its parent")
+        beside = any(other.run_id == parent_id and _tells_end(other.entries, key) for other in group)
+        if parent is None or not parent.live or told or beside or _tells_end(_entries(parent), key):
+            return
+        raise Broken(f"run {commit.run_id!r} ended, and nobody tells its parent")
 
     def put(self, run_id: str, kind: str, key: str, payload: bytes, generation: int | None = None) -> None:
         super().put(run_id, kind, key, payload, generation)
@@ -283,7 +280,8 @@ class Watched(Memory):
             return None, Turn(())
         assert isinstance(started, e.RunStarted)
         flow = self._definitions.workflows[run.workflow, run.version]
-        machine = Machine(flow, RunContext(run.run_id, generation, run.depth))
+        retry = None if run.retry is None else decode_retry(run.retry)
+        machine = Machine(flow, RunContext(run.run_id, generation, run.depth, retry=retry))
         return machine, machine.replay(started, entries)
 
     # --- at the end
@@ -294,11 +292,13 @@ class Watched(Memory):
         for run in self.runs.values():
             if run.live:
                 raise Broken(f"run {run.run_id!r} is {run.state} for ever: {run.error or run.waiting_for or ''!r}")
+            check_closed(self.runs, run)
             self._check_shown(run)
             texts = [run.result or b"", *(entry.payload for entry in _entries(run))]
             if any(MIXED_UP.encode() in text for text in texts):
                 raise Broken(f"run {run.run_id!r} took another child's end for that of its own")
             self._check_journal(run)
+            check_attempts(run)
             if run.depth and self._born[run.run_id] != 1:
                 raise Broken(f"child {run.run_id!r} was born {self._born[run.run_id]} times")
         if self.held and any(self.held.values()):
@@ -340,19 +340,17 @@ class Watched(Memory):
 
     def _check_closing(self, run: RunRow, generation: int, closing: c.Closing | None) -> None:
         if generation < run.generation:
-            following = run.journal[generation + 1][0]
-            given = fields_of(following)["input"]
-            if not isinstance(closing, c.ContinueRun) or load(closing.input) != given:
-                raise Broken(
-                    f"generation {generation} of run {run.run_id!r} ended with {closing}, not with {given}"
-                )
+            check_followed(run, generation, closing)
             return
         match run.state, closing:
             case "completed", c.CompleteRun(result):
                 same = load(result) == load(run.result or b"null")
             case "failed", c.FailRun(failure):
                 same = str(failure) == str(decode_failure(run.error or b"{}"))
-            case "cancelled", None | c.CancelRun() | c.CompleteRun() | c.FailRun() | c.ContinueRun():
+            case (
+                "cancelled",
+                None | c.CancelRun() | c.CompleteRun() | c.FailRun() | c.ContinueRun() | c.RetryRun(),
+            ):
                 same = True  # cut off at any point
             case _:
                 same = False
@@ -360,6 +358,16 @@ class Watched(Memory):
             raise Broken(
                 f"run {run.run_id!r} is {run.state} with {run.result or run.error!r}; a replay: {closing}"
             )
+
+
+def _tells_end(entries: Sequence[Entry], key: str) -> bool:
+    """Tell whether a parent knows from these how a child ended, or has given it up at its timeout."""
+    return any(
+        (entry.type, entry.key) == ("timer_fired", f"{key}.timeout")
+        or (entry.key == key and entry.type in OUTCOMES)
+        or (entry.key == key and entry.type == "child_cancel_requested" and _at_timeout(entry))
+        for entry in entries
+    )
 
 
 def _at_timeout(entry: Entry) -> bool:

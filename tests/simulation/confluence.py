@@ -15,7 +15,7 @@ LONG_S = 3600.0
 
 PLAIN = {"work", "sleep", "draw", "side", "patch", "raise", "late", "collect", "read", "expire", "pause"}
 PLAIN |= {"main", "seq", "all", "together", "crew", "waitall", "count", "catch", "again"}
-PLAIN |= {"show", "answer"}
+PLAIN |= {"show", "answer", "flop"}
 PLAIN |= {"run", "fan", "carry", "carried", "twice", "rejoin"}
 PATIENT = frozenset({"all", "children", "completed", "outcome"})
 """Ways to wait for all children, however they end."""
@@ -59,19 +59,29 @@ def kid_confluent(one: dict[str, Any]) -> bool:
 
 
 def kid_may_fail(one: dict[str, Any]) -> bool:
-    return one["cancel"] is not None or one["limit"] is not None or may_fail(one["tree"])
+    return one["cancel"] is not None or one["limit"] is not None or may_fail(one["tree"], tries(one))
 
 
-def may_fail(node: Node) -> bool:
-    """Say whether ``node`` can raise."""
+def tries(one: dict[str, Any]) -> int:
+    """Return how many attempts a child has."""
+    again = one.get("retry")
+    return again["tries"] if again else 1
+
+
+def may_fail(node: Node, attempts: int = 1) -> bool:
+    """Say whether ``node`` can raise, and whether it does so in the last of the attempts of its run."""
     kind, *args = node
     match kind:
         case "raise":
             return True
+        case "flop":
+            return bool(args[0] >= attempts)
+        case "main":
+            return any(may_fail(inner, attempts) for inner in args[0])
         case "work":
             spec = args[1]
             return bool(spec.get("ever") or spec.get("fails", 0) >= spec.get("tries", 1))
-        case "main" | "seq" | "together" | "crew" | "run":
+        case "seq" | "together" | "crew" | "run":
             return any(may_fail(inner) for inner in parts(node))
         case "fan":
             return (args[0] in STRICT or args[0] == "each") and any(map(kid_may_fail, args[2]))
@@ -139,6 +149,8 @@ def provided(node: Node, *, steady: bool = True) -> bool:
         sent = [name for name, _ in [*one["now"], *(one["then"] if steady else [])]]
         if kind == "carry" and sent:
             return False
+        if one.get("retry") and demanded(one["tree"]):
+            return False  # what an attempt has read the next one has not
         if any(sent.count(name) < count for name, count in demanded(one["tree"]).items()):
             return False
     keeps = kind in STEADY or (kind == "count" and args[0] == len(args[1]))

@@ -28,6 +28,7 @@ from continuum import (
     on_update,
     patched,
     random,
+    run_info,
     set_state,
     side_effect,
     start_child,
@@ -164,6 +165,13 @@ class Player(Interpreter):
 
     async def do_raise(self, text: str) -> None:
         raise ValueError(text)
+
+    async def do_flop(self, times: int) -> int:
+        """Fail in the first attempts of the run."""
+        attempt = run_info().attempt
+        if attempt <= times:
+            raise ValueError(f"attempt {attempt}")
+        return attempt
 
     async def do_late(self, seconds: float, longer: float) -> Any:
         """A timer that is due before another one of the same turn fires first."""
@@ -345,7 +353,10 @@ class Player(Interpreter):
 
     def start(self, one: dict[str, Any]) -> ChildRef[Any]:
         limit = None if one["limit"] is None else self.seconds(one["limit"])
-        return start_child(simulated, self.below(one["tree"]), id=one["id"], timeout=limit)
+        again, close = one.get("retry"), one.get("close", "abandon")
+        retry = again and Retry(max_attempts=again["tries"], initial=self.seconds(again["wait"]))
+        options = {"timeout": limit, "retry": retry, "on_parent_close": close}
+        return start_child(simulated, self.below(one["tree"]), id=one["id"], **options)
 
     async def ends(self, how: str, refs: list[ChildRef[Any]]) -> Any:
         match how:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any, TypeVar
 
-from tests.simulation.confluence import LONG_S, PATIENT, STRICT, kid_may_fail, may_fail
+from tests.simulation.confluence import LONG_S, PATIENT, STRICT, demanded, kid_may_fail, may_fail
 from tests.simulation.flows import UPDATES, Node
 
 T = TypeVar("T")
@@ -52,6 +52,7 @@ class Grower:
         self.known: list[str] = []
         self.wanted: list[Signal] = []
         self.asked: list[Signal] = []
+        self._ends = Random(f"ends of {root_id}")  # a source of its own, so that all else stays as it was
         self._answering = [update.name for update in reversed(UPDATES)]  # names that no node has
         self._root_id = root_id
         self._count = 0
@@ -221,6 +222,7 @@ class Grower:
                 one["cancel"] = self.random.choice(["now", "then"])
             else:
                 one["limit"] = self.random.choice([0.05, 1, 5])
+            one["close"] = self._ends.choice(["abandon", "cancel"])
             return one
         wanted: list[Signal] | None = [] if told else None
         one = _kid(key, self.run(place.depth + 1, run_id, wanted))
@@ -231,7 +233,21 @@ class Grower:
             one["now"] = [[self.random.choice("ab"), n] for n in range(self.random.randint(0, 2))]
             one["cancel"] = self.random.choice([None] * 6 + ["now", "then"])
             one["limit"] = self.random.choice([None] * 8 + [0.5, 10])
+        self.ending(one)
         return one
+
+    def ending(self, one: dict[str, Any]) -> None:
+        """Let a child close with its parent, and let some fail that are tried again."""
+        one["close"] = self._ends.choice(["abandon", "cancel"])
+        sure = self.calm and (one["cancel"] is not None or one["limit"] is not None)
+        if self._ends.random() < 0.3 and not sure and not demanded(one["tree"]):
+            times = self._ends.randint(1, 2)
+            wait = self._ends.choice([0, 0.01, 1, 5])
+            one["retry"] = {"tries": times + self._ends.randint(0 if not self.calm else 1, 2), "wait": wait}
+            nodes = one["tree"][1]
+            nodes.insert(
+                self._ends.randint(0, len(nodes) - (bool(nodes) and nodes[-1][0] == "again")), ["flop", times]
+            )
 
     def victim(self, depth: int, run_id: str | None) -> Node:
         """Return a tree that waits until it is cancelled, perhaps with others below it that fall with it."""

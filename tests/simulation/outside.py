@@ -98,6 +98,8 @@ class Outside(Process):
                     self.answers.setdefault((action.run_id, action.delivery_id), []).append(told)
                 case "cancel":
                     await _until_known(lambda: run.cancel(str(action.payload)))
+                case "stop":
+                    await _until_known(lambda: run.cancel("by hand, gently", grace=action.payload))
                 case "describe":
                     await _until_known(run.describe)
         except (RunNotFound, RunNotActive):

@@ -55,12 +55,12 @@ class Action:
     """Something from outside, on a root or a child; that may not be there yet, or no more.
 
     ``start`` starts a root again as it was. A ``signal`` is sent until it is known to be durable, an ``update``
-    asked for until it is known what came of it, under their ``delivery_id``. A root is sent nothing before it is
-    started.
+    asked for until it is known what came of it, under their ``delivery_id``. To ``stop`` is to be cancelled with a
+    grace of ``payload`` seconds. A root is sent nothing before it is started.
     """
 
     at_s: float
-    kind: Literal["signal", "update", "cancel", "describe", "start"]
+    kind: Literal["signal", "update", "cancel", "stop", "describe", "start"]
     run_id: str
     name: str = ""
     payload: Any = None
@@ -108,7 +108,7 @@ def scenario(seed: int) -> Scenario:
         start = round(random.uniform(0, 10), 3) if number else 0.0
         root = Root(f"s{seed}-{number}", grower.root(), calm, start)
         roots.append(root)
-        actions += _needed(random, root, grower) + _unasked(random, root, grower)
+        actions += _needed(random, root, grower) + _unasked(random, root, grower) + _stops(root, grower)
     actions.sort(key=lambda action: action.at_s)
     workers = tuple(_worker(random) for _ in range(random.choices([1, 2, 3, 4], [15, 40, 30, 15])[0]))
     return Scenario(seed, tuple(roots), tuple(actions), workers)
@@ -152,6 +152,17 @@ def _unasked(random: Random, root: Root, grower: Grower) -> list[Action]:
             case _:
                 actions.append(Action(at_s, "describe", target))
     return actions
+
+
+def _stops(root: Root, grower: Grower) -> list[Action]:
+    """Return requests to stop, drawn from a source of their own."""
+    random = Random(f"stops of {root.run_id}")
+    if root.confluent or random.random() < 0.6:
+        return []
+    target = random.choice([root.run_id, *grower.known])
+    times = random.choice([1, 1, 2])
+    graces = [random.choice([0.5, 5, 60]) for _ in range(times)]
+    return [Action(_later(random, root), "stop", target, payload=grace) for grace in graces]
 
 
 def _later(random: Random, root: Root) -> float:

@@ -139,9 +139,11 @@ def _kid(one: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield {**one, when: list(left)}
     for tree in _smaller(one["tree"]):
         yield {**one, "tree": tree}
-    for name in ("id", "cancel", "limit"):
-        if one[name] is not None:
+    for name in ("id", "cancel", "limit", "retry"):
+        if one.get(name) is not None:
             yield {**one, name: None}
+    if one.get("close") == "cancel":
+        yield {**one, "close": "abandon"}
 
 
 def _many(part: Any) -> bool:

@@ -176,7 +176,7 @@ def _(world: World) -> None:
 
 @breaks("run 'r' is running, and 'r' was cancelled with all below it")
 def nobody_is_cancelled(world: World) -> None:
-    world.patch.setattr(Memory, "cancel", lambda *_: Cascade("r", "running", 1))
+    world.patch.setattr(Memory, "cancel", lambda *_: Cascade("running", 1, trees=["r"]))
     world.watched.cancel("r", "enough")
 
 

@@ -54,6 +54,7 @@ RARE = {"an hour's sleep"}
 MUST = {"depth 3", "many children", "cascade", "third generation", "again in a child", "child with a timeout"}
 MUST |= {"child cancelled then", "child sent a signal then", "activity fails", "activity ever", "activity hangs"}
 MUST |= {f"from outside: {kind} a child" for kind in ("signal", "update", "cancel", "describe")}
+MUST |= {"child tried again", "child that closes", "from outside: stop a root", "from outside: stop a child"}
 MUST |= {"from outside: update a root", "an update asked for twice", "node answer", "node show"}
 
 

@@ -28,7 +28,7 @@ from tests.simulation.play import play
 from tests.simulation.programs import Action, Fault, Root, Scenario, WorkerPlan, scenario
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 10
+SEEDS = 5
 SOON_S = 100.0
 """Without a commit for so long, a scenario without long waits has come to a halt."""
 KEPT = sorted(FOLDER.glob("*.json"))
@@ -100,7 +100,7 @@ def test_a_scenario_played_twice_does_the_same_line_for_line() -> None:
 
 
 def test_a_seed_does_the_same_in_every_process() -> None:
-    first, second = (simulate("--seed", "5", hash_seed=seed) for seed in ("1", "2"))
+    first, second = (simulate("--seed", "12", hash_seed=seed) for seed in ("1", "2"))
     assert first.returncode == 0, first.stdout[-2000:] + first.stderr
     assert len(first.stdout.splitlines()) > 100
     assert first.stdout == second.stdout

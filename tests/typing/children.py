@@ -13,10 +13,13 @@ from continuum import (
     ChildRef,
     Completed,
     Failed,
+    MapFailed,
+    MapResult,
     as_completed,
     await_child,
     await_children,
     child,
+    map_children,
     start_child,
     workflow,
 )
@@ -143,3 +146,22 @@ async def wrong_inputs_and_options_are_refused(order: Order) -> None:
     await child(order_flow.function, order)  # type: ignore[call-overload]
     await await_child(order)  # type: ignore[arg-type]
     await await_children([order])  # type: ignore[arg-type]
+
+
+async def a_map_has_its_childrens_results(orders: list[Order], paged: AsyncIterator[Order]) -> None:
+    done = await map_children(order_flow, orders, id=lambda order: order.id, concurrency=10, timeout=60)
+    assert_type(done, MapResult[Receipt])
+    assert_type(done.results, list[Receipt])
+    assert_type(done.outcomes, list[Completed[Receipt] | Failed | Cancelled | None])
+    assert_type(done.decided_by, tuple[ChildRef[Receipt], ...])
+    assert_type(await map_children(order_flow, paged, collect=False, rest="abandon"), MapResult[Receipt])
+    audits = map_children(audit_flow, [None, None])
+    assert_type(await asyncio.gather(audits, child(audit_flow)), tuple[MapResult[int], int])
+    try:
+        await map_children(order_flow, (order for order in orders), min_successful=2, tolerate_failures=None)
+    except MapFailed as error:
+        assert_type(error.result.completed, Any)
+    await map_children(order_flow, ["o1"])  # type: ignore[misc]
+    await map_children(order_flow, orders, rest="kill")  # type: ignore[arg-type]
+    await map_children(order_flow, orders, id=lambda order: order.number)  # type: ignore[attr-defined]
+    await map_children(order_flow, orders, timeot=3)  # type: ignore[call-arg]

@@ -1,7 +1,7 @@
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 """The types of the client, from connect to result, async and sync. Read by mypy and pyright, never run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, assert_type
@@ -120,6 +120,12 @@ def the_sync_client_has_the_same_types(order: Order) -> None:
         assert_type(client.tree("order-7"), list[RunDescription])
         run.signal("approve", True)
         run.cancel()
+        assert_type(run.prune_generations(keep=2), int)
+        assert_type(client.prune(older_than=timedelta(days=30)), int)
+        labelled = client.start(order_flow, order, attributes={"tenant": "t1"}, traceparent="00-…")
+        assert_type(labelled, SyncRunHandle[Receipt])
+        assert_type(run.describe().attributes, Mapping[str, Any])
+        assert_type(run.describe().traceparent, str | None)
 
 
 async def wrong_inputs_and_options_are_refused(client: Client, sync: SyncClient, order: Order) -> None:
@@ -128,6 +134,9 @@ async def wrong_inputs_and_options_are_refused(client: Client, sync: SyncClient,
     await client.start(audit_flow, order)  # type: ignore[misc]
     await client.start(order_flow, order, idd="x")  # type: ignore[call-overload]
     await client.start(order_flow.function, order)  # type: ignore[call-overload]
+    await client.start(order_flow, order, attributes=["a"])  # type: ignore[call-overload]
+    await client.start(order_flow, order, traceparent=1)  # type: ignore[call-overload]
+    await client.prune(timedelta(days=30))  # type: ignore[call-arg]
     sync.start(order_flow, "o1")  # type: ignore[misc]
     sync.start(order_flow)  # type: ignore[arg-type]
     sync.start(order_flow, order, idd="x")  # type: ignore[call-overload]

@@ -11,15 +11,21 @@ from typing import Any, Literal, Never, assert_type
 
 from continuum import (
     ActivityFailed,
+    ActivityInfo,
     Failure,
+    ParentRef,
+    RunInfo,
     Update,
+    activity_info,
     continue_as_new,
     deterministic,
     log,
     now,
     on_update,
+    parent,
     patched,
     random,
+    run_info,
     set_state,
     side_effect,
     uuid4,
@@ -140,3 +146,13 @@ async def answers_updates() -> None:
     on_update(set_address, wrong)  # type: ignore[arg-type]
     on_update(set_address, sync)  # type: ignore[arg-type]
     set_state(Approval("me", True))
+
+
+def code_knows_where_it_runs() -> None:
+    assert_type(run_info(), RunInfo)
+    assert_type(run_info().attributes, dict[str, Any])
+    assert_type(parent(), ParentRef | None)
+    assert_type(activity_info(), ActivityInfo)
+    if above := parent():
+        above.signal("progress", {"done": 1})
+        above.signal(1)  # type: ignore[arg-type]

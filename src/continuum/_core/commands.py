@@ -87,6 +87,19 @@ class CancelChild:
 
 
 @value
+class DecideMap:
+    """Decision: ``map_children`` is over, and ``why``; the first children that decided it are named by key."""
+
+    key: str
+    why: str
+    started: int
+    completed: int
+    failed: int
+    cancelled: int
+    decided_by: tuple[str, ...] = ()
+
+
+@value
 class SendSignal:
     """Decision: a signal to another run."""
 
@@ -131,21 +144,23 @@ class PublishState:
 
 @value
 class CompleteRun:
-    """Closing: the workflow returned."""
+    """Closing: the workflow returned. ``closes_children``: a child may live that is to be cancelled with that."""
 
     result: bytes
+    closes_children: bool = False
 
 
 @value
 class FailRun:
-    """Closing: the workflow raised."""
+    """Closing: the workflow raised, and is not tried again."""
 
     failure: Failure
+    closes_children: bool = False
 
 
 @value
 class CancelRun:
-    """Closing: the workflow let a requested cancellation through."""
+    """Closing: the workflow let a requested cancellation through. All below it falls with it."""
 
     reason: str
 
@@ -157,11 +172,29 @@ class ContinueRun:
     input: bytes
     unread: tuple[SignalReceived | UpdateRequested, ...] = ()
     child_deadlines: tuple[tuple[str, int], ...] = ()
+    closes_children: bool = False
+
+
+@value
+class RetryRun:
+    """Closing: the workflow raised, and begins again at ``due_us`` as its next generation, with its own input.
+
+    ``attempt`` is that generation's, ``failure`` how this one ended. It waits for ``delay_us`` until then.
+    """
+
+    input: bytes
+    failure: Failure
+    attempt: int
+    due_us: int
+    delay_us: int
+    unread: tuple[SignalReceived | UpdateRequested, ...] = ()
+    child_deadlines: tuple[tuple[str, int], ...] = ()
+    closes_children: bool = False
 
 
 Request: TypeAlias = RunActivity | CancelActivity | StartTimer | CancelTimer | AwaitChild
 Decision: TypeAlias = (
-    StartChild | RefuseChild | CancelChild | SendSignal | RecordSideEffect | ApplyPatch | AnswerUpdate
+    StartChild | RefuseChild | CancelChild | SendSignal | RecordSideEffect | ApplyPatch | AnswerUpdate | DecideMap
 )
-Closing: TypeAlias = CompleteRun | FailRun | CancelRun | ContinueRun
+Closing: TypeAlias = CompleteRun | FailRun | CancelRun | ContinueRun | RetryRun
 Command: TypeAlias = Request | Decision | Closing | PublishState

@@ -7,7 +7,7 @@ message is an entry of the run it goes to, without a time: whoever journals it s
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import Literal, TypeAlias, assert_never
 
 from continuum._core import commands as c
 from continuum._core import events as e
@@ -15,6 +15,10 @@ from continuum._core.entries import Entry, entry_of_decision, entry_of_event
 from continuum._core.machine import RunContext, Turn
 from continuum._core.values import value
 from continuum.policies import ChildOptions
+
+# What the end of a run does to the runs below it: nothing; it cancels its live children that are to close with it,
+# and all below those; it cancels every live run below it.
+Descendants: TypeAlias = Literal["leave", "close", "cancel"]
 
 
 @value
@@ -63,8 +67,8 @@ class Effects:
     """One turn, ready to be committed.
 
     ``entries`` go to this generation's journal in order. ``closing`` ends the generation; then ``requests`` is
-    empty, and of a ``ContinueRun`` ``next_entries`` are the first of the next generation's journal. ``published``
-    is what people are to see of the run, None: what they saw before.
+    empty, and if there is a next one, ``next_entries`` are the first of its journal. ``published`` is what people
+    are to see of the run, None: what they saw before. ``descendants`` says what its end does to the runs below.
     """
 
     entries: tuple[Entry, ...]
@@ -76,6 +80,7 @@ class Effects:
     next_entries: tuple[Entry, ...] = ()
     answers: tuple[Answer, ...] = ()
     published: bytes | None = None
+    descendants: Descendants = "leave"
 
 
 def effects(context: RunContext, event: e.Event, turn: Turn) -> Effects:
@@ -121,9 +126,10 @@ def effects(context: RunContext, event: e.Event, turn: Turn) -> Effects:
         tuple(cancels),
         () if turn.closing is not None else tuple(requests),
         turn.closing,
-        next_generation(turn.closing, event.at_us) if isinstance(turn.closing, c.ContinueRun) else (),
+        next_generation(turn.closing, event.at_us),
         tuple(answers),
         published,
+        _descendants(turn.closing),
     )
 
 
@@ -146,7 +152,30 @@ def to_parent(context: RunContext, closing: c.CompleteRun | c.FailRun | c.Cancel
     return Message(parent, entry.type, key, entry.payload)
 
 
-def next_generation(closing: c.ContinueRun, at_us: int) -> tuple[Entry, ...]:
+def _descendants(closing: c.Closing | None) -> Descendants:
+    match closing:
+        case c.CancelRun():
+            return "cancel"
+        case c.CompleteRun(closes_children=True) | c.FailRun(closes_children=True):
+            return "close"
+        case _:
+            return "leave"
+
+
+def next_generation(closing: c.Closing | None, at_us: int) -> tuple[Entry, ...]:
     """Return the first entries of the next generation: its start, and the messages that were not taken."""
-    started = e.RunStarted(at_us, closing.input, len(closing.unread), closing.child_deadlines)
+    attempt, failure = 1, None
+    if isinstance(closing, c.RetryRun):
+        at_us, attempt, failure = closing.due_us, closing.attempt, closing.failure
+    elif not isinstance(closing, c.ContinueRun):
+        return ()
+    started = e.RunStarted(
+        at_us,
+        closing.input,
+        len(closing.unread),
+        closing.child_deadlines,
+        attempt,
+        failure,
+        closing.closes_children,
+    )
     return (entry_of_event(started), *(entry_of_event(signal) for signal in closing.unread))

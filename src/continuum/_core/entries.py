@@ -34,6 +34,7 @@ DECISIONS = frozenset(
         "child_started",
         "child_refused",
         "child_cancel_requested",
+        "map_decided",
         "signal_sent",
         "side_effect_recorded",
         "patch_applied",
@@ -74,13 +75,23 @@ def entry_of_event(event: e.Event) -> Entry:
             return Entry("update_requested", name, at, b'{"id":%b,"input":%b}' % (dump(update_id), payload))
         case e.CancelRequested(at, reason):
             return Entry("cancel_requested", "", at, dump({"reason": reason}))
-        case e.RunStarted(at, given, carried, deadlines):
-            text = b'{"input":%b,"carried":%d,"child_deadlines":%b}' % (
-                given,
-                carried,
-                dump(dict(deadlines)),
-            )
-            return Entry("run_started", "", at, text)
+        case e.RunStarted(at):
+            return Entry("run_started", "", at, _start(event))
+
+
+def _start(event: e.RunStarted) -> bytes:
+    text = b'{"input":%b,"carried":%d,"child_deadlines":%b' % (
+        event.input,
+        event.carried,
+        dump(dict(event.child_deadlines)),
+    )
+    if event.closes_children:
+        text += b',"closes_children":true'
+    if event.attempt > 1:
+        text += b',"attempt":%d' % event.attempt
+    if event.failure is not None:
+        text += b',"error":%b' % encode_failure(event.failure)
+    return text + b"}"
 
 
 def entry_of_decision(decision: c.Decision, at_us: int) -> Entry:
@@ -94,6 +105,10 @@ def entry_of_decision(decision: c.Decision, at_us: int) -> Entry:
             return Entry("child_refused", key, at_us, text)
         case c.CancelChild(key, _, reason):
             return Entry("child_cancel_requested", key, at_us, dump({"reason": reason}))
+        case c.DecideMap(key, why, started, completed, failed, cancelled, decided_by):
+            told = {"why": why, "started": started, "completed": completed, "failed": failed}
+            text = dump({**told, "cancelled": cancelled, "decided_by": list(decided_by)})
+            return Entry("map_decided", key, at_us, text)
         case c.SendSignal(key, run_id, name, payload):
             text = b'{"run_id":%b,"name":%b,"payload":%b}' % (dump(run_id), dump(name), payload)
             return Entry("signal_sent", key, at_us, text)
@@ -220,7 +235,16 @@ def _cancel_requested(entry: Entry) -> e.Event:
 def _run_started(entry: Entry) -> e.Event:
     fields = _require(entry, "input")
     deadlines = tuple((str(key), int(at)) for key, at in fields.get("child_deadlines", {}).items())
-    return e.RunStarted(entry.at_us, dump(fields["input"]), int(fields.get("carried", 0)), deadlines)
+    error = fields.get("error")
+    return e.RunStarted(
+        entry.at_us,
+        dump(fields["input"]),
+        int(fields.get("carried", 0)),
+        deadlines,
+        int(fields.get("attempt", 1)),
+        None if error is None else decode_failure(dump(error)),
+        bool(fields.get("closes_children", False)),
+    )
 
 
 def _require(entry: Entry, *names: str) -> dict[str, Any]:

@@ -19,13 +19,18 @@ class RunStarted:
 
     ``carried`` is how many of the entries behind it are signals that the generation before had not read: they
     are there before the first turn. ``child_deadlines`` are timeouts of children that live on, by key, in
-    microseconds since 1970.
+    microseconds since 1970. ``attempt`` counts from 1 how often it was tried with this input, ``failure`` is how
+    the attempt before ended, for people. ``closes_children``: a child of an earlier generation may live that is to
+    be cancelled when the run ends.
     """
 
     at_us: int
     input: bytes
     carried: int = 0
     child_deadlines: tuple[tuple[str, int], ...] = ()
+    attempt: int = 1
+    failure: Failure | None = None
+    closes_children: bool = False
 
 
 @value

@@ -2,7 +2,8 @@
 
 The rule: one key names one child for all of a run's generations. How a child ended is known once it stands in
 the parent's journal, and awaiting it again gives the same answer. A child of an earlier generation is known by
-its ref or its outcome alone; started again, it is for the journal to say whether it is the same one.
+its ref or its outcome alone; started again, it is for the journal to say whether it is the same one. So it is with
+a child that was let go when it ended, because there may be a million of them and nobody has their refs.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Protocol, cast
 
 from continuum._core import commands as c
 from continuum._core import events as e
+from continuum._core.child import Callback, Child, Outcome
 from continuum._core.codec import Codec
 from continuum._core.decisions import Decisions
 from continuum._core.entries import entry_of_event, value_in
@@ -21,7 +23,6 @@ from continuum._core.failure import child_error
 from continuum._core.keys import MAX_KEY_BYTES, Scope, check_child_key, child_run_id
 from continuum._core.loop import WorkflowLoop
 from continuum._core.requests import due_us
-from continuum._core.tasks import Handle
 from continuum.errors import (
     ChildCancelled,
     ChildDepthExceeded,
@@ -33,7 +34,7 @@ from continuum.errors import (
 )
 from continuum.policies import ChildOptions
 
-Outcome = e.ChildOutcome | e.ChildStartFailed
+MOST_LET_GO = 1_000  # whose workflows are still known by name: more than end in one commit
 
 
 class ChildProgram(Protocol):
@@ -49,76 +50,24 @@ class ChildProgram(Protocol):
     def result(self) -> Codec[Any]: ...
 
 
-class Child:
-    """One child as its parent knows it."""
-
-    __slots__ = (
-        "asked",
-        "cancelled",
-        "deadline",
-        "deadline_us",
-        "key",
-        "order",
-        "outcome",
-        "run_id",
-        "start",
-        "waiters",
-    )
-
-    def __init__(self, key: str, run_id: str, start: c.StartChild | None = None) -> None:
-        self.key = key
-        self.run_id = run_id
-        self.start = start  # None: started by an earlier generation
-        self.outcome: Outcome | None = None
-        self.order = 0  # the how-manieth of the run's children it was to end, from 1
-        self.waiters: list[Callable[[], object]] = []
-        self.asked = False
-        self.cancelled = False
-        self.deadline: Handle | None = None
-        self.deadline_us: int | None = None
-
-    @property
-    def workflow(self) -> str:
-        """Name of the child's workflow, or '' if only an earlier generation knows it."""
-        return self.start.workflow if self.start is not None else ""
-
-
-class Callback:
-    """A done-callback in the form asyncio's futures have."""
-
-    __slots__ = ("_args", "_context", "_loop", "callback")
-
-    def __init__(
-        self,
-        loop: WorkflowLoop,
-        callback: Callable[..., object],
-        args: tuple[object, ...],
-        context: Context | None,
-    ) -> None:
-        self._loop = loop
-        self.callback = callback
-        self._args = args
-        self._context = context
-
-    def __call__(self) -> object:
-        return self._loop.call_soon(self.callback, *self._args, context=self._context)
-
-
 class Family:
     """All children that a run's generation has to do with."""
 
     __slots__ = (
+        "_carried_closing",
         "_children",
         "_decisions",
         "_depth",
         "_ended",
         "_generation",
         "_last_failed",
+        "_let_go",
         "_limit",
         "_loop",
         "_refused",
         "_refused_in",
         "_run_id",
+        "knows_all",
     )
 
     def __init__(
@@ -131,6 +80,9 @@ class Family:
         self._depth = depth
         self._limit = limit
         self._children: dict[str, Child] = {}
+        self._carried_closing = False
+        self._let_go: dict[str, str] = {}  # workflows of the last that were let go, by key
+        self.knows_all = generation == 1  # whether a key that is not here names no child yet
         self._ended = 0
         self._last_failed = False
         self._refused: dict[str, tuple[int, int]] = {}  # depth and limit, by key, of the turn that has ...
@@ -152,6 +104,7 @@ class Family:
         known = self._children.get(key)
         if known is not None and known.start is not None:
             self.refuse_duplicate(key, program, given)
+            known.fleeting = False
             return known
         self._check_depth(key, program)
         run_id = child_run_id(self._run_id, key)
@@ -165,7 +118,7 @@ class Family:
             cancelled, known = known.cancelled, Child(key, run_id, decision)
             known.cancelled = cancelled
             self._children[key] = known
-        if options.timeout is not None:
+        if options.timeout is not None and known.deadline_us is None:  # a carried one bounds its whole life
             self._bound(known, due_us(self._loop.time() + cast("Any", options.timeout).total_seconds()))
         return known
 
@@ -180,6 +133,10 @@ class Family:
                 f"give each child its own id="
             )
 
+    def knows(self, key: str) -> bool:
+        """Say whether the key names a child that this machine has heard of and not let go."""
+        return key in self._children
+
     def find(self, run_id: str) -> Child:
         """Return the child of that run id. Raises ``WorkflowMisuse`` if it cannot be one of this run's."""
         parent, _, key = run_id.rpartition("/")
@@ -190,9 +147,9 @@ class Family:
             raise WorkflowMisuse(
                 f"child {run_id!r} was not started by run {self._run_id!r}; await a ref in the run that started it"
             )
-        if self._generation == 1:
+        if self.knows_all:
             raise WorkflowMisuse(f"child {run_id!r} was never started; refs come from start_child()")
-        child = self._children[key] = Child(key, run_id)  # of an earlier generation
+        child = self._children[key] = Child(key, run_id)  # of an earlier generation, or let go
         return child
 
     async def wait(self, child: Child) -> Outcome:
@@ -277,7 +234,9 @@ class Family:
         """Take in how a child ended."""
         child = self._children.get(event.key)
         if child is None:
-            if self._generation == 1:
+            if event.key in self._let_go or (self._generation == 1 and not self.knows_all):
+                return  # let go, and told again: by its timeout and then by its row
+            if self.knows_all:
                 words = f"no child of key {event.key!r} is started"
                 self._decisions.diverge(entry_of_event(event), words, "", event.key)
             child = self._children[event.key] = Child(event.key, child_run_id(self._run_id, event.key))
@@ -301,8 +260,17 @@ class Family:
             case None:
                 raise AssertionError("the child has not ended")
 
-    def carry_deadlines(self, deadlines: tuple[tuple[str, int], ...]) -> None:
-        """Keep the timeouts of children that an earlier generation started."""
+    @property
+    def closes(self) -> bool:
+        """Whether a child may live that is to be cancelled when the run ends."""
+        return self._carried_closing or any(
+            child.start is not None and child.outcome is None and child.start.options.on_parent_close == "cancel"
+            for child in self._children.values()
+        )
+
+    def carry(self, deadlines: tuple[tuple[str, int], ...], closes: bool) -> None:
+        """Keep the timeouts of children of earlier generations, and whether some of those close with the run."""
+        self._carried_closing = closes
         for key, at_us in deadlines:
             child = self._children.setdefault(key, Child(key, child_run_id(self._run_id, key)))
             if child.outcome is None:
@@ -319,12 +287,12 @@ class Family:
     def workflow_of(self, key: str) -> str:
         """Return the name of a child's workflow, or '' if only an earlier generation knows it."""
         child = self._children.get(key)
-        return child.workflow if child is not None else ""
+        return child.workflow if child is not None else self._let_go.get(key, "")
 
     def has_ended(self, key: str) -> bool:
         """Say whether this run has heard how the child of that key ended."""
         child = self._children.get(key)
-        return child is not None and child.outcome is not None
+        return key in self._let_go if child is None else child.outcome is not None
 
     def unanswered(self) -> list[c.StartChild]:
         """Return the starts of this generation that nothing was heard of."""
@@ -391,3 +359,12 @@ class Family:
         waiters, child.waiters = child.waiters, []
         for wake in waiters:
             wake()
+        if child.fleeting:
+            self._forget_ended(child)
+
+    def _forget_ended(self, child: Child) -> None:
+        del self._children[child.key]
+        self.knows_all = False
+        self._let_go[child.key] = child.workflow
+        if len(self._let_go) > MOST_LET_GO:
+            del self._let_go[next(iter(self._let_go))]

@@ -17,15 +17,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 
 from continuum._core import commands as c
 from continuum._core import events as e
 from continuum._core.ahead import Ahead
+from continuum._core.closings import ContinueAsNew, closing_of
 from continuum._core.codec import Codec
 from continuum._core.decisions import Decisions, Recorded, in_words
 from continuum._core.entries import Entry, event_of_entry
-from continuum._core.failure import capture
 from continuum._core.family import Family
 from continuum._core.faults import Broken, Divergence, Fault, Overrun, Undecodable, Unwind, waiting_line
 from continuum._core.loop import MAX_CALLBACKS_PER_TURN, WATCH, WorkflowLoop
@@ -33,7 +33,8 @@ from continuum._core.mailbox import Conditions, Mailbox
 from continuum._core.requests import Activities, Timers
 from continuum._core.tasks import WorkflowTask
 from continuum._core.updates import Updates
-from continuum.errors import DecodeError, DefinitionError, EncodeError, Failure, WorkflowMisuse
+from continuum.errors import DecodeError, WorkflowMisuse
+from continuum.policies import Retry
 
 MAX_CHILD_DEPTH = 10
 _T = TypeVar("_T")
@@ -41,12 +42,20 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """Where a machine stands: what its keys, hashes and seeds are made of. A root has depth 0."""
+    """Where a machine stands: what its keys, hashes and seeds are made of. A root has depth 0.
+
+    ``namespace``, ``attributes`` (a JSON object) and ``trace`` are what its workflow may ask for. ``retry`` is how
+    often it begins anew when it fails, and when.
+    """
 
     run_id: str
     generation: int = 1
     depth: int = 0
     max_child_depth: int = MAX_CHILD_DEPTH
+    namespace: str = "default"
+    attributes: bytes | None = None
+    trace: str | None = None
+    retry: Retry | None = None
 
 
 class Program(Protocol):
@@ -80,13 +89,6 @@ class Turn(NamedTuple):
     closing: c.Closing | None = None
 
 
-class ContinueAsNew(BaseException):
-    """Leaves the main task of a workflow that continues with ``input`` as its next generation."""
-
-    def __init__(self, given: bytes) -> None:
-        self.input = given
-
-
 class Machine:
     """One generation of one run, in memory.
 
@@ -96,10 +98,11 @@ class Machine:
     """
 
     __slots__ = (
-        "_cancelled",
         "_main",
         "activities",
         "ahead",
+        "attempt",
+        "cancelled",
         "children",
         "closing",
         "conditions",
@@ -108,6 +111,7 @@ class Machine:
         "loop",
         "program",
         "signals",
+        "started",
         "timers",
         "updates",
     )
@@ -129,7 +133,9 @@ class Machine:
         self.updates = Updates(loop, self.decisions, self.signals, program.undeclared)
         self.conditions = Conditions(loop)
         self._main: WorkflowTask | None = None
-        self._cancelled: str | None = None
+        self.cancelled: str | None = None  # why it was asked to stop
+        self.started: e.RunStarted | None = None  # of a run that may be tried again
+        self.attempt = 1
 
     # What the engine calls.
 
@@ -285,7 +291,7 @@ class Machine:
             loop.stopped = True
             if main is not None:
                 main.settle()
-            self.closing = self._closing(main)
+            self.closing = closing_of(self, main)
             if recorded is None:
                 decisions.commands.append(self.closing)
         if decisions.recorded and (entry := decisions.leftover()) is not None:
@@ -307,7 +313,7 @@ class Machine:
             case e.UpdateRequested():
                 self.updates.requested(event)
             case e.CancelRequested(reason=reason):
-                self._cancelled = reason
+                self.cancelled = reason
                 if self._main is not None:
                     self._main.cancel()
             case e.RunStarted():
@@ -322,10 +328,12 @@ class Machine:
             given = self.program.input.decode(event.input)
         except DecodeError as error:
             self.decisions.undecodable(error)
-        self.children.carry_deadlines(event.child_deadlines)
+        self.started = None if self.context.retry is None else event
+        self.attempt = event.attempt
+        self.children.carry(event.child_deadlines, event.closes_children)
         self._main = self.loop.spawn(self._run_main(given))
         self.updates.open()
-        if self._cancelled is not None:  # asked before it began
+        if self.cancelled is not None:  # asked before it began
             self._main.cancel()
 
     async def _run_main(self, given: object) -> object:
@@ -348,27 +356,6 @@ class Machine:
         if isinstance(fault, (Divergence, Overrun)) and not fault.source and main is not None and not main.done():
             self.decisions.fault = replace(fault, source=waiting_line(main))
 
-    def _closing(self, main: WorkflowTask | None) -> c.Closing:
-        if self.loop.exit is not None:
-            return c.FailRun(capture(self.loop.exit))
-        assert main is not None
-        if main.cancelled():
-            if self._cancelled is not None:
-                return c.CancelRun(self._cancelled)
-            return c.FailRun(
-                Failure("CancelledError", "the workflow's main task was cancelled by the workflow itself")
-            )
-        error = main.exception()
-        if (given := _continuation(error)) is not None:
-            self.updates.close()
-            return c.ContinueRun(given, self.signals.unread(), self.children.deadlines())
-        if error is not None:
-            return c.FailRun(capture(error))
-        try:
-            return c.CompleteRun(self.program.result.encode(main.result()))
-        except (EncodeError, DefinitionError) as refused:
-            return c.FailRun(capture(refused))
-
     def _unexpected(self, entry: Entry, decided: str) -> None:
         self.closing = None
         self.decisions.fail(Divergence(in_words(entry), decided, entry.key))
@@ -378,11 +365,3 @@ class Machine:
         if self.closing is not None or self.fault is not None or self.loop.discarded:
             why = self.fault or self.closing or "it was discarded"
             raise RuntimeError(f"run {self.context.run_id!r}: this machine has ended and takes no event: {why}")
-
-
-def _continuation(error: BaseException | None) -> bytes | None:
-    """Return the next generation's input if ``error`` is only that; a task group wraps what leaves it."""
-    while isinstance(error, BaseExceptionGroup):
-        parts = cast("tuple[BaseException, ...]", error.exceptions)
-        error = parts[0] if len(parts) == 1 else None
-    return error.input if isinstance(error, ContinueAsNew) else None

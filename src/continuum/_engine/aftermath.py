@@ -7,12 +7,13 @@ it is durable. Whatever else the journal said, the copy in memory is wrong and i
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, assert_never, cast
 
 from continuum._core import commands as c
 from continuum._core.effects import NewRun
 from continuum._core.failure import encode_failure
+from continuum._core.jsontext import dump, load
 from continuum._engine.activities import Activities
 from continuum._engine.hooks import EngineHooks
 from continuum._engine.inquiries import Inquiries
@@ -20,7 +21,7 @@ from continuum._engine.mailroom import Mailroom
 from continuum._engine.resident import Resident, TurnTaken
 from continuum._engine.residents import Residents
 from continuum._engine.taking import next_generation
-from continuum._engine.telling import tell_committed
+from continuum._engine.telling import Telling
 from continuum._engine.turns import Turns
 from continuum._journal.commit import (
     Cancel,
@@ -40,6 +41,7 @@ from continuum._journal.commit import (
     Undone,
     Unknown,
 )
+from continuum._journal.render import retry_text
 from continuum.activity import Activity
 from continuum.errors import Failure
 
@@ -59,6 +61,7 @@ class Aftermath:
         mailroom: Mailroom,
         inquiries: Inquiries,
         hooks: EngineHooks,
+        telling: Telling,
         reload: Callable[[Claimed, bool], None],
         now: Callable[[], float],
     ) -> None:
@@ -71,6 +74,7 @@ class Aftermath:
         self._mailroom = mailroom
         self._inquiries = inquiries
         self._hooks = hooks
+        self._telling = telling
         self._reload = reload
         self._now = now
         self._failures: dict[str, int] = {}
@@ -101,8 +105,11 @@ class Aftermath:
                 self._read_anew(run, doubtful=False)
             case Unknown():
                 if taken.commit is not None:
+                    self._telling.doubt(run, taken.commit)
                     for child in taken.commit.children[: taken.commit.claimed]:
-                        self._reload(_born(child, 0), True)  # perhaps born, and then leased to this worker
+                        self._reload(
+                            _born(run.claimed, child, 0), True
+                        )  # perhaps born, and then leased to this worker
                 self._read_anew(run, doubtful=True)
             case Rejected(error) if taken.commit is not None and isinstance(taken.commit.status, Park):
                 logger.error("run %r cannot even be parked: %s", run.run_id, error)
@@ -139,7 +146,7 @@ class Aftermath:
         if self._hooks.points is not None:
             self._hooks.points.at("turn.committed", run.run_id)
         if self._hooks.listeners:
-            tell_committed(self._hooks, run, commit, outcome)
+            self._telling.committed(run, commit, outcome)
         if run.gone:
             return  # its activities are another's by now
         run.seq += len(commit.entries)
@@ -149,6 +156,9 @@ class Aftermath:
         match commit.status:
             case Keep():
                 self._go_on(taken)
+            case Continue(wakeup_us=int(due_us)):
+                self._residents.drop(run)
+                self.falls_due(due_us)
             case Continue() as status:
                 self._activities.drop(run)
                 next_generation(run, status)
@@ -207,7 +217,7 @@ class Aftermath:
         told = {message.run_id for message in commit.messages}
         for at, child in enumerate(commit.children):
             if at < commit.claimed and child.run_id not in existed:
-                born = Resident(_born(child, outcome.at_us), self._now())
+                born = Resident(_born(run.claimed, child, outcome.at_us), self._now())
                 born.loading = False
                 self._residents.add(born)
                 self._hooks.tell("continuum.run.started", run_id=child.run_id, workflow=child.workflow)
@@ -233,8 +243,9 @@ class Aftermath:
         self._reload(claimed, doubtful)
 
 
-def _born(child: NewRun, at_us: int) -> Claimed:
+def _born(parent: Claimed, child: NewRun, at_us: int) -> Claimed:
     """Return a child as it was leased to this worker when it was inserted."""
+    options = child.options
     return Claimed(
         child.run_id,
         token=1,
@@ -246,5 +257,15 @@ def _born(child: NewRun, at_us: int) -> Claimed:
         input=child.input,
         suspected=False,
         deaths=0,
-        retry=None,
+        retry=None if options.retry is None else retry_text(options.retry),
+        namespace=parent.namespace,
+        attributes=_merged(parent.attributes, options.attributes),
+        trace=parent.trace,
     )
+
+
+def _merged(inherited: bytes | None, own: Mapping[str, Any] | None) -> bytes | None:
+    """Return a child's attributes as the database merges them: its own beside, and instead of, its parent's."""
+    if not own:
+        return inherited
+    return dump({**({} if inherited is None else load(inherited)), **own})

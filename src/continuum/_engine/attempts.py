@@ -18,7 +18,10 @@ from typing import Any, cast
 from continuum._core.commands import RunActivity
 from continuum._core.failure import capture
 from continuum.activity import Activity
+from continuum.context import enter_activity
 from continuum.errors import Failure
+
+NOBODY: tuple[str, int, str | None] = ("", 1, None)  # of an owner that is no run
 
 
 class Lane:
@@ -154,9 +157,11 @@ async def await_on_loop(attempt: Attempt, awaitable: Awaitable[Any]) -> None:
 
 
 def _call(attempt: Attempt) -> Any:
-    activity = attempt.activity
+    activity, request = attempt.activity, attempt.request
+    run_id, generation, trace = getattr(attempt.owner, "about", NOBODY)
+    enter_activity((run_id, generation, request.key, request.name, attempt.number, trace))
     attempt.final = True
-    arguments = activity.arguments.decode(attempt.request.input)
+    arguments = activity.arguments.decode(request.input)
     attempt.final = False
     return activity.parameters.call(activity.function, arguments)
 

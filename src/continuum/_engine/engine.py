@@ -26,7 +26,7 @@ from continuum._engine.dispatcher import Dispatcher
 from continuum._engine.handover import hand_over
 from continuum._engine.hooks import INERT, EngineHooks
 from continuum._engine.inquiries import Inquiries
-from continuum._engine.leases import Heartbeat, Leases, sweep, take_over
+from continuum._engine.leases import Heartbeat, Leases, cancel_overdue, sweep, take_over
 from continuum._engine.loading import Loader
 from continuum._engine.mailroom import MailPoll, Mailroom
 from continuum._engine.outages import Retrying
@@ -36,6 +36,7 @@ from continuum._engine.schemas import schemas_of
 from continuum._engine.settings import WorkerSettings
 from continuum._engine.suspects import Suspects
 from continuum._engine.taking import Taker
+from continuum._engine.telling import Telling
 from continuum._engine.timers import Timers
 from continuum._engine.turns import Turns
 from continuum._engine.watchdog import Watchdog
@@ -47,6 +48,7 @@ from continuum.policies import ActivityOptions
 logger = logging.getLogger("continuum.engine")
 SWEEP_S = 10.0  # between attempts at the slow sweep, which one worker does every 30 s
 LEASES_S = 10.0
+OVERDUE_S = 600.0  # between looks for overdue runs of which no heartbeat has told
 SOON_S = 1.0
 CLAIM_S = 5.0  # for a claim that is under way when the worker stops
 
@@ -86,6 +88,8 @@ class Engine:
         self.inquiries = Inquiries(journal, self.turns, self.clock, definitions)
         self.loader = Loader(journal, self.residents, self.turns, self.mailroom, definitions, hooks)
         self.suspects = Suspects(journal, self.loader, self.activities, self._chance)
+        self.telling = Telling(hooks, journal)
+        self.loader.reread = self.telling.reread
         self.aftermath = Aftermath(
             turns=self.turns,
             residents=self.residents,
@@ -93,6 +97,7 @@ class Engine:
             mailroom=self.mailroom,
             inquiries=self.inquiries,
             hooks=hooks,
+            telling=self.telling,
             reload=self.loader.reload,
             now=loop.time,
         )
@@ -187,6 +192,7 @@ class Engine:
             self.inquiries,
             self.loader,
             self.suspects,
+            self.telling,
         )
 
     def _chores(self) -> Iterator[Any]:
@@ -199,6 +205,8 @@ class Engine:
         yield self._every(lease_s, "looking for dead workers", partial(take_over, journal), silence)
         yield self._every(max(LEASES_S, lease_s), "comparing leases", self.leases.once, self._look_at_leases)
         yield self._every(SWEEP_S, "sweeping", partial(sweep, journal))
+        overdue = self.heartbeat.overdue
+        yield self._every(OVERDUE_S, "cancelling what is overdue", partial(cancel_overdue, journal), overdue)
         yield self.cache.run()
 
     async def _every(

@@ -30,6 +30,7 @@ EVENTS = {
     "continuum.run.failed": ("run_id", "workflow", "error"),
     "continuum.run.cancelled": ("run_id", "workflow", "reason"),
     "continuum.run.continued": ("run_id", "workflow", "generation"),
+    "continuum.run.retried": ("run_id", "workflow", "attempt", "error"),
     "continuum.run.parked": ("run_id", "workflow", "error"),
     "continuum.run.suspended": ("run_id", "workflow"),
     "continuum.run.fenced": ("run_id", "workflow"),

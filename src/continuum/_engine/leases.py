@@ -27,7 +27,10 @@ SWEEP_EVERY_S = 30.0
 
 
 class Heartbeat:
-    """Beats. Calls ``reborn`` when this worker was declared dead, sets ``silence`` when another one is silent."""
+    """Beats. Calls ``reborn`` when this worker was declared dead.
+
+    Sets ``silence`` when another one is silent, and ``overdue`` when a run was to have stopped by now.
+    """
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class Heartbeat:
         reborn: Callable[[], Awaitable[None]],
     ) -> None:
         self.silence = asyncio.Event()
+        self.overdue = asyncio.Event()
         self.workers = 1  # alive, this one included
         self.beat_at = 0.0  # loop time of the last one that got through
         self._journal = journal
@@ -87,6 +91,8 @@ class Heartbeat:
         self.beat_at = time()
         if beat.silent:
             self.silence.set()
+        if beat.overdue:
+            self.overdue.set()
         return beat.alive
 
 
@@ -136,6 +142,12 @@ async def take_over(journal: Journal) -> None:
         logger.error("run %r is parked: workers die whenever they try it", run_id)
     if done.workers or done.released:
         await sweep(journal, every_s=0)  # who died between a commit and its hints woke nobody
+
+
+async def cancel_overdue(journal: Journal) -> None:
+    """Cancel runs that were asked to stop and have not, whoever has them, if anybody does."""
+    while ended := await journal.cancel_overdue():
+        logger.info("%d runs were cancelled: their grace had passed", ended)
 
 
 async def sweep(journal: Journal, *, every_s: float = SWEEP_EVERY_S) -> None:

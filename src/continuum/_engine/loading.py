@@ -47,6 +47,7 @@ class Loader:
         self._definitions = definitions
         self._hooks = hooks
         self.failed: Callable[[Resident, Exception], None]
+        self.reread: Callable[[Claimed, Sequence[Entry]], None]
         self._again: list[tuple[Claimed, bool]] = []
         self._coming: set[str] = set()
         self._some = asyncio.Event()
@@ -137,6 +138,7 @@ class Loader:
         if loaded.problem is not None:
             run.problem = Failure("Undecodable", loaded.problem)
             return
+        self.reread(run.claimed, loaded.entries)
         run.attempts = {entry.key: _attempt(entry) for entry in loaded.entries if entry.type == "activity_started"}
         self._mailroom.deliver(run, loaded.mail)
 

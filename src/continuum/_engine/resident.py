@@ -141,6 +141,12 @@ class Resident:
         return self.claimed.run_id
 
     @property
+    def about(self) -> tuple[str, int, str | None]:
+        """What its activities may know of it: its id, the generation, the traceparent."""
+        claimed = self.claimed
+        return claimed.run_id, claimed.generation, claimed.trace
+
+    @property
     def lease(self) -> Lease:
         """The lease under which it is here."""
         return Lease(self.claimed.run_id, self.claimed.token)

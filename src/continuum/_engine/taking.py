@@ -17,6 +17,7 @@ from continuum._core.entries import event_of_entry
 from continuum._core.failure import encode_failure
 from continuum._core.faults import Divergence, Fault, Forbidden
 from continuum._core.machine import Machine, RunContext, Turn
+from continuum._core.retry import decode_retry
 from continuum._engine.resident import Resident, TurnTaken
 from continuum._engine.timers import Timers
 from continuum._journal.commit import KEEP, Cancel, Commit, Complete, Continue, Fail, Park, Status
@@ -24,6 +25,7 @@ from continuum.definitions import Definitions
 from continuum.errors import DecodeError, Failure
 
 _T = TypeVar("_T")
+MOST_WORDS = 200  # characters of an error, in what a run waits for
 MOST_ROWS = 400  # of one commit and those that go with it: less than a batch, so that neighbours travel along
 
 
@@ -57,7 +59,16 @@ class Taker:
         claimed, entries = run.claimed, run.entries
         run.entries = ()
         flow = self._definitions.workflows[claimed.workflow, claimed.version]
-        context = RunContext(claimed.run_id, claimed.generation, claimed.depth, self._max_child_depth)
+        context = RunContext(
+            claimed.run_id,
+            claimed.generation,
+            claimed.depth,
+            self._max_child_depth,
+            claimed.namespace,
+            claimed.attributes,
+            claimed.trace,
+            None if claimed.retry is None else decode_retry(claimed.retry),
+        )
         machine = run.machine = Machine(flow, context)
         if claimed.generation == 1:
             started: e.Event = e.RunStarted(claimed.started_us, claimed.input)
@@ -68,8 +79,8 @@ class Taker:
         if turn.closing is not None and turn.closing not in turn.commands:  # it ends where it used to wait
             turn = Turn((*turn.commands, turn.closing), None, turn.closing)
         self._note(run, taken, started, turn)
-        if claimed.generation > 1 and len(entries) > started.carried:
-            # A child of an earlier generation may bear the same id. Whoever was told so may have died since.
+        if not machine.children.knows_all and len(entries) > started.carried:
+            # A child that this machine does not know may bear the id; whoever was told so may have died since.
             taken.unsure = machine.children.unanswered()
             run.comparing = {start.key: [] for start in taken.unsure}
             run.withhold()  # no turn goes with what it takes: that is for parents that have a machine
@@ -105,7 +116,7 @@ class Taker:
         assert run.machine is not None
         found = effects(run.machine.context, event, turn)
         taken.turns.append(found)
-        if found.children and run.claimed.generation > 1:
+        if found.children and not run.machine.children.knows_all:
             taken.started |= {child.key for child in found.children}
         for request in found.requests:
             # Timers are this process's own business, and a later event of this very commit may be one of them.
@@ -127,7 +138,7 @@ class Taker:
         if taken.fault is not None:
             status = Park(encode_failure(taken.fault))
         elif found.closing is not None:
-            status = self._status(claimed.workflow, found)
+            status = self._status(run, found)
         messages = found.messages
         if isinstance(status, (Complete, Fail, Cancel)) and claimed.depth:
             taken.outcome, messages = messages[-1], messages[:-1]
@@ -151,9 +162,10 @@ class Taker:
             status=status,
             published=found.published,
             answers=found.answers,
+            descendants="leave" if taken.fault is not None else found.descendants,
         )
 
-    def _status(self, workflow: str, found: Effects) -> Status:
+    def _status(self, run: Resident, found: Effects) -> Status:
         match found.closing:
             case c.CompleteRun(result):
                 return Complete(result)
@@ -162,9 +174,16 @@ class Taker:
             case c.CancelRun(reason):
                 return Cancel(encode_failure(Failure("cancelled", reason)))
             case c.ContinueRun():
-                return Continue(self._definitions.workflow(workflow).version, found.next_entries)
+                return Continue(self._version(run), found.next_entries)
+            case c.RetryRun() as again:
+                due_us = again.due_us if again.delay_us else None
+                return Continue(self._version(run), found.next_entries, due_us, _waiting_for(run, again))
             case None:
                 return KEEP
+
+    def _version(self, run: Resident) -> int:
+        """Return the version that the next generation is of: this worker's."""
+        return self._definitions.workflow(run.claimed.workflow).version
 
     def _mine_first(self, children: tuple[NewRun, ...]) -> tuple[tuple[NewRun, ...], int]:
         """Return the children with those first that this worker can run, and how many it takes."""
@@ -191,6 +210,14 @@ def _is_void(run: Resident, machine: Machine, event: e.Event) -> bool:
         return run.timers.pop(event.key, None) is None
     assert isinstance(event, (e.ChildCompleted, e.ChildFailed, e.ChildCancelled))
     return machine.children.has_ended(event.key)
+
+
+def _waiting_for(run: Resident, again: c.RetryRun) -> str:
+    """Say in words what a run waits for that has failed and begins again later."""
+    retry = run.machine.context.retry if run.machine is not None else None
+    of = "" if retry is None else f" of {retry.max_attempts}"
+    words = str(again.failure).partition("\n")[0]
+    return f"attempt {again.attempt}{of} after {words if len(words) <= MOST_WORDS else words[:MOST_WORDS] + '…'}"
 
 
 _MAY_BE_VOID = {e.TimerFired, e.ChildCompleted, e.ChildFailed, e.ChildCancelled}
@@ -230,6 +257,7 @@ def _together(turns: list[Effects]) -> Effects:
         last.next_entries if last is not None else (),
         _all(found.answers for found in turns),
         next((found.published for found in reversed(turns) if found.published is not None), None),
+        last.descendants if last is not None else "leave",
     )
 
 

@@ -1,16 +1,26 @@
 """What the engine tells of after a commit.
 
 The rule: names and fields are those of ``hooks.EVENTS``; a child is told of by its parent's engine, which alone
-writes how it ended.
+writes how it ended. Nothing is told twice, and nothing that is not durable; what this process has no time left to
+tell is never told.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from continuum._core.entries import Entry, event_of_entry
+from continuum._core.events import RunStarted
 from continuum._core.failure import decode_failure
 from continuum._engine.hooks import EngineHooks
+from continuum._engine.outages import Retrying
 from continuum._engine.resident import Resident
 from continuum._journal.commit import (
     Cancel,
+    Claimed,
     Commit,
     Committed,
     Complete,
@@ -19,34 +29,108 @@ from continuum._journal.commit import (
     Park,
     Passivate,
 )
+from continuum._journal.protocol import Journal
 
 _CHILD = {
     "child_completed": "continuum.child.completed",
     "child_failed": "continuum.child.failed",
     "child_cancelled": "continuum.child.cancelled",
 }
+_TIMEOUT = ".timeout"  # how the key of a timer ends that bounds a child, and no other's
+MOST_AT_ONCE = 100  # rows are read with their inputs
+Told = tuple[str, dict[str, Any]]
 
 
-def tell_committed(hooks: EngineHooks, run: Resident, commit: Commit, outcome: Committed) -> None:
-    """Tell of a durable commit."""
-    for child in commit.children:
-        if child.run_id not in outcome.existed:
-            hooks.tell(
-                "continuum.child.started",
-                parent_run_id=run.run_id,
-                child_run_id=child.run_id,
-                workflow=child.workflow,
-            )
+class Telling:
+    """Tells listeners. What a child's workflow is called, its row says where only an earlier generation knows."""
+
+    def __init__(self, hooks: EngineHooks, journal: Journal) -> None:
+        self._hooks = hooks
+        self._journal = journal
+        self._nameless: deque[Told] = deque()
+        self._doubted: dict[str, tuple[Commit, list[Told]]] = {}
+        self._some = asyncio.Event()
+
+    async def run(self) -> None:
+        """Find names until cancelled; then tell the rest without."""
+        retrying = Retrying("asking for the workflows of children")
+        try:
+            while True:
+                await self._some.wait()
+                self._some.clear()
+                while self._nameless:
+                    async with retrying:
+                        await self._name()
+        finally:
+            while self._nameless:
+                name, fields = self._nameless.popleft()
+                self._hooks.tell(name, **fields)
+
+    async def _name(self) -> None:
+        some = [self._nameless[at] for at in range(min(len(self._nameless), MOST_AT_ONCE))]
+        rows = await self._journal.views.describe_all([fields["child_run_id"] for _, fields in some])
+        found = {row.run_id: row.workflow for row in rows}
+        for name, fields in some:
+            self._nameless.popleft()
+            self._hooks.tell(name, **{**fields, "workflow": found.get(fields["child_run_id"], "")})
+
+    def committed(self, run: Resident, commit: Commit, outcome: Committed) -> None:
+        """Tell of a durable commit."""
+        self._tell(_of_children(run, commit, outcome.existed))
+        tell_status(self._hooks, run, commit)
+
+    def doubt(self, run: Resident, commit: Commit) -> None:
+        """Keep what is to be told of a commit of which it is not known whether it is durable."""
+        if self._hooks.listeners and commit.entries:
+            # Of those that a later generation starts it is not known here whether an earlier one has.
+            existed = [child.run_id for child in commit.children] if commit.generation > 1 else []
+            self._doubted[run.run_id] = commit, _of_children(run, commit, existed)
+
+    def reread(self, claimed: Claimed, entries: Sequence[Entry]) -> None:
+        """Tell of what was in doubt if it stands in the run's journal: whoever else wrote it has another time."""
+        doubted = self._doubted.pop(claimed.run_id, None)
+        if doubted is None or doubted[0].generation != claimed.generation:
+            return
+        commit, events = doubted
+        first = commit.seq - (1 if commit.generation == 1 else 0)
+        written = entries[first : first + len(commit.entries)]
+        if [(entry.type, entry.key, entry.at_us) for entry in written] == [
+            (entry.type, entry.key, entry.at_us) for entry in commit.entries
+        ]:
+            self._tell(events)
+
+    def _tell(self, events: list[Told]) -> None:
+        for name, fields in events:
+            if fields["workflow"]:
+                self._hooks.tell(name, **fields)
+            else:
+                self._nameless.append((name, fields))
+                self._some.set()
+
+
+def _of_children(run: Resident, commit: Commit, existed: Sequence[str]) -> list[Told]:
+    """Return what a commit says of children. A workflow that only an earlier generation knows has the name ''."""
+    told: list[Told] = [
+        (
+            "continuum.child.started",
+            {"parent_run_id": run.run_id, "child_run_id": child.run_id, "workflow": child.workflow},
+        )
+        for child in commit.children
+        if child.run_id not in existed
+    ]
     for entry in commit.entries:
-        name = _CHILD.get(entry.type)
+        name, key = _CHILD.get(entry.type), entry.key
+        if entry.type == "timer_fired" and key.endswith(_TIMEOUT):
+            name, key = _CHILD["child_failed"], key.removesuffix(_TIMEOUT)
         if name is not None:
-            workflow = run.machine.children.workflow_of(entry.key) if run.machine is not None else ""
-            child_run_id = f"{run.run_id}/{entry.key}"
-            hooks.tell(name, parent_run_id=run.run_id, child_run_id=child_run_id, workflow=workflow)
-    _tell_status(hooks, run, commit)
+            workflow = run.machine.children.workflow_of(key) if run.machine is not None else ""
+            child_run_id = f"{run.run_id}/{key}"
+            told.append((name, {"parent_run_id": run.run_id, "child_run_id": child_run_id, "workflow": workflow}))
+    return told
 
 
-def _tell_status(hooks: EngineHooks, run: Resident, commit: Commit) -> None:
+def tell_status(hooks: EngineHooks, run: Resident, commit: Commit) -> None:
+    """Tell how a run stands after a durable commit."""
     about = {"run_id": run.run_id, "workflow": run.claimed.workflow}
     match commit.status:
         case Complete():
@@ -55,6 +139,10 @@ def _tell_status(hooks: EngineHooks, run: Resident, commit: Commit) -> None:
             hooks.tell("continuum.run.failed", **about, error=str(decode_failure(error)))
         case Cancel(error):
             hooks.tell("continuum.run.cancelled", **about, reason=decode_failure(error).message)
+        case Continue(waiting_for=str(why), entries=(begun, *_)) if why:
+            told = event_of_entry(begun)
+            assert isinstance(told, RunStarted)
+            hooks.tell("continuum.run.retried", **about, attempt=told.attempt, error=str(told.failure))
         case Continue():
             hooks.tell("continuum.run.continued", **about, generation=commit.generation + 1)
         case Park(error):

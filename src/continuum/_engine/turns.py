@@ -156,7 +156,9 @@ class Turns:
         assert outcome is not None
         assert taken.commit is not None
         parent = self._residents.by_id.get(outcome.run_id)
-        if parent is None or parent.machine is None or taken.commit.cancels or outcome.key in parent.comparing:
+        if parent is None or parent.machine is None or outcome.key in parent.comparing:
+            return False
+        if taken.commit.cancels or taken.commit.descendants != "leave":  # it goes alone, and takes its time
             return False
         if taken.weight() > MOST_TOGETHER or len(outcome.payload) > LARGEST_HELD:
             return False

@@ -17,6 +17,7 @@ from continuum._journal.commit import (
     Commit,
     Committed,
     Complete,
+    Continue,
     Fail,
     Fenced,
     Outcome,
@@ -26,6 +27,7 @@ from continuum._journal.commit import (
     Undone,
 )
 from continuum._journal.connections import JsonText, is_of_a_copy, one_line
+from continuum._journal.endings import reaches_below
 from continuum._journal.hints import Hints
 from continuum._journal.render import TABLES, Rendered
 
@@ -50,7 +52,7 @@ class Group:
         for member in self.members:
             self.rows += member.count
             self.size += member.size
-            if member.commit.cancels:
+            if reaches_below(member.commit):
                 self.cascades = True
 
     def run_ids(self) -> list[str]:
@@ -169,7 +171,7 @@ def tell(hints: Hints, groups: Iterable[Group], result: Written) -> None:
             if not told or commit.run_id in void:
                 continue
             match commit.status:
-                case Passivate():
+                case Passivate() | Continue(wakeup_us=int()):
                     passivated.append(commit.run_id)
                 case Complete() | Fail() | Cancel() if "/" not in commit.run_id:
                     ended.append(commit.run_id)

@@ -1,19 +1,22 @@
-"""Cancelling a run and everything below it, inside a transaction that its caller opens and ends.
+"""Cancelling runs and everything below them, inside a transaction that its caller opens and ends.
 
-The rule: level by level, one statement each, from the top. When a level's statement begins, every run above is
-locked or ended, so whatever those have started is visible to it: nothing escapes. The steps are a generator, so
-that they run on any connection: ours, or a caller's, async or not.
+The rule: level by level over all trees at once, one statement each, from the top and in the order of ids. When a
+level's statement begins, every run above is locked or ended, so whatever those have started is visible to it:
+nothing escapes, and runs are locked in the order in which everybody locks. A run that lies below another one which
+falls, falls with it, whatever was said of it. The steps are a generator, so that they run on any connection: ours,
+or a caller's, async or not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from continuum._core import commands as c
 from continuum._core.effects import to_parent
 from continuum._core.failure import encode_failure
+from continuum._core.jsontext import dump
 from continuum._core.machine import RunContext
 from continuum._journal.connections import JsonText
 from continuum._journal.hints import Hints
@@ -23,6 +26,7 @@ from continuum.errors import DatabaseRefused, Failure
 
 T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
+_LIVE = frozenset(("pending", "running", "suspended", "parked"))
 
 
 class Step(NamedTuple):
@@ -36,28 +40,73 @@ class Step(NamedTuple):
 Steps = Generator[Step, Rows, T]
 
 
-@dataclass(slots=True)
-class Cascade:
-    """What a cascade did: the state its root was in (None: no such run), how many runs, whose leases it took."""
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A run that a cascade begins with: its error, what its parent is told, and why those below it fall."""
 
     run_id: str
-    parent: str = ""
-    state: str | None = None
+    error: bytes
+    message: bytes | None
+    because: str
+
+
+@dataclass(slots=True)
+class Cascade:
+    """What a cascade did: how many runs it ended, whose leases it took.
+
+    ``states`` are those that its roots were in, as far as they exist; ``trees`` are the ids below which all fell.
+    """
+
     runs: int = 0
+    fallen: list[str] = field(default_factory=list[str])
+    states: dict[str, str] = field(default_factory=dict[str, str])
     owners: set[str] = field(default_factory=set[str])
+    trees: tuple[str, ...] = ()
+
+    @property
+    def state(self) -> str | None:
+        """The state that the only root was in; None: there is no such run."""
+        return next(iter(self.states.values()), None)
 
     def ended(self) -> list[str]:
         """Return what to tell those who wait for ends."""
-        return [] if not self.runs else [self.run_id] if self.runs == 1 else [self.run_id, f"{self.run_id}/"]
+        below = self.trees if self.runs > len(self.fallen) else ()
+        return [*self.fallen, *(f"{run_id}/" for run_id in below)]
+
+    def parents(self) -> list[str]:
+        """Return the runs that may have mail of it."""
+        return [parent for parent in dict.fromkeys(map(parent_of, self.fallen)) if parent]
 
     def tell(self, hints: Hints) -> None:
         """Note what others should know of it, now that it is durable."""
-        if not self.runs:
-            return
         hints.say("ended", self.ended())
         hints.say("fenced", self.owners)
-        if self.parent:
-            hints.mail((), [self.parent])
+        hints.mail((), self.parents())
+
+
+def parent_of(run_id: str) -> str:
+    """Return the id of a run's parent; of a root it is empty."""
+    return run_id.rpartition("/")[0]
+
+
+def stopped(run_id: str, reason: str) -> Root:
+    """Return a run that somebody cancels. Raises ``DatabaseRefused`` for a reason that cannot be stored."""
+    if not is_storable(reason):  # with NUL in it, a parent could never journal what it is told
+        raise DatabaseRefused(f"the reason for cancelling run {run_id!r} cannot be stored: {reason!r}")
+    told = to_parent(RunContext(run_id, 1, run_id.count("/")), c.CancelRun(reason))
+    error = encode_failure(Failure("cancelled", reason))
+    return Root(run_id, error, None if told is None else told.payload, cancelled_with(run_id, reason))
+
+
+def closed(run_id: str) -> Root:
+    """Return a child that closes with its parent, which has ended and is told nothing."""
+    why = f"run {parent_of(run_id)!r} ended, and this child closes with it"
+    return Root(run_id, encode_failure(Failure("parent_closed", why)), None, cancelled_with(run_id, why))
+
+
+def cancelled_with(run_id: str, reason: str) -> str:
+    """Say why what lies below a cancelled run falls."""
+    return f"run {run_id!r} was cancelled: {reason}" if reason else f"run {run_id!r} was cancelled"
 
 
 def cancelling(schema: str, run_id: str, reason: str) -> Steps[Cascade]:
@@ -65,36 +114,42 @@ def cancelling(schema: str, run_id: str, reason: str) -> Steps[Cascade]:
 
     Raises ``DatabaseRefused`` for a reason that cannot be stored.
     """
-    done = Cascade(run_id, run_id.rpartition("/")[0])
     if not is_storable(run_id):
-        return done
-    if not is_storable(reason):  # with NUL in it, a parent could never journal what it is told
-        raise DatabaseRefused(f"the reason for cancelling run {run_id!r} cannot be stored: {reason!r}")
-    found = yield Step(statement("cancel_root", schema), _root(run_id, reason), "cancel.root")
-    if not found:
-        return done
-    depth, done.state, owner, changed = found[0]
-    if not changed:
-        return done
-    done.runs = 1
-    done.owners.update([owner] if owner else ())
-    because = f"run {run_id!r} was cancelled: {reason}" if reason else f"run {run_id!r} was cancelled"
-    below = {
-        "run_id": run_id,
-        "first": f"{run_id}/",
-        "last": f"{run_id}0",
-        "depth": depth,
-        "error": JsonText(encode_failure(Failure("parent_cancelled", because))),
-    }
+        return Cascade()
+    return (yield from cascading(schema, [stopped(run_id, reason)]))
+
+
+def cascading(schema: str, roots: Iterable[Root], below: Mapping[str, str] | None = None) -> Steps[Cascade]:
+    """Cancel ``roots`` with all live runs below them, and all live runs below those of ``below``, by id and why.
+
+    Roots that have ended are left as they are, and so is what lies below them.
+    """
+    done = Cascade()
+    waiting = _by_depth(roots)
+    trees = dict(below or {})
+    depth = -1
     while True:
-        next_level = yield Step(statement("cancel_deeper", schema), below)
-        if next_level[0][0] is None:
+        levels = sorted(waiting)[:1]
+        if trees:
+            deeper = yield Step(statement("cancel_deeper", schema), {"trees": _topmost(trees), "depth": depth})
+            levels += [deeper[0][0]] if deeper[0][0] is not None else []
+        if not levels:
             break
-        below = {**below, "depth": next_level[0][0]}
-        level = yield Step(statement("cancel_level", schema), below, "cancel.level")
-        done.runs += level[0][0]
-        done.owners.update(level[0][1] or ())
-    yield Step(statement("cancel_rest", schema), below)
+        depth = min(levels)
+        begun = {root.run_id: root for root in waiting.pop(depth, ()) if not _is_below(root.run_id, trees)}
+        values = _level(depth, begun.values(), trees)
+        point = "cancel.root" if begun else "cancel.level"
+        ((runs, owners, found, states),) = yield Step(statement("cancel_level", schema), values, point)
+        done.runs += runs
+        done.owners.update(owners or ())
+        for run_id, state in zip(found or (), states or (), strict=True):
+            done.states[run_id] = state
+            if state in _LIVE:
+                done.fallen.append(run_id)
+                trees[run_id] = begun[run_id].because
+    done.trees = tuple(_topmost(trees))
+    if done.trees:
+        yield Step(statement("cancel_rest", schema), {"trees": list(done.trees)})
     return done
 
 
@@ -107,13 +162,41 @@ def locking(schema: str, own: Sequence[str], trees: Sequence[str]) -> Steps[None
         depth = level[0][0]
 
 
-def _root(run_id: str, reason: str) -> dict[str, Any]:
-    parent, _, key = run_id.rpartition("/")
-    told = to_parent(RunContext(run_id, 1, run_id.count("/")), c.CancelRun(reason))
-    return {
-        "run_id": run_id,
-        "error": JsonText(encode_failure(Failure("cancelled", reason))),
-        "parent": parent,
-        "key": key,
-        "message": JsonText(b"null" if told is None else told.payload),
-    }
+def _by_depth(roots: Iterable[Root]) -> dict[int, list[Root]]:
+    found: dict[int, list[Root]] = {}
+    for root in roots:
+        if is_storable(root.run_id):  # no row has another id
+            found.setdefault(root.run_id.count("/"), []).append(root)
+    return found
+
+
+def _is_below(run_id: str, trees: Collection[str]) -> bool:
+    return any(above in trees for above in _above(run_id))
+
+
+def _above(run_id: str) -> Iterator[str]:
+    while run_id := parent_of(run_id):
+        yield run_id
+
+
+def _topmost(trees: Collection[str]) -> list[str]:
+    """Return those of ``trees`` that lie in none of the others: one range of ids for each run."""
+    return [run_id for run_id in trees if not _is_below(run_id, trees)]
+
+
+def _level(depth: int, begun: Iterable[Root], trees: Mapping[str, str]) -> dict[str, Any]:
+    """Return the values of the statement that cancels a level: ids, and what is said of them as text by id."""
+    topmost = _topmost(trees)
+    errors = {run_id: encode_failure(Failure("parent_cancelled", trees[run_id])) for run_id in topmost}
+    told: dict[str, bytes] = {}
+    roots: list[str] = []
+    for root in begun:
+        roots.append(root.run_id)
+        errors[root.run_id] = root.error
+        if root.message is not None:
+            told[root.run_id] = root.message
+    return {"depth": depth, "roots": roots, "trees": topmost, "errors": _texts(errors), "told": _texts(told)}
+
+
+def _texts(values: Mapping[str, bytes]) -> JsonText:
+    return JsonText(dump({run_id: value.decode() for run_id, value in values.items()}))

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from continuum._core.effects import Answer, Cancellation, Message, NewRun
+from continuum._core.effects import Answer, Cancellation, Descendants, Message, NewRun
 from continuum._core.entries import Entry
 
 # --- how a run stands after its commit
@@ -54,7 +54,8 @@ class Cancel:
 class Continue:
     """The generation ends and the next begins with ``entries``, of which the first is its start.
 
-    With ``wakeup_us`` it begins no sooner: the run gives up its lease and is due then, ``waiting_for`` says what for.
+    With ``wakeup_us`` it begins no sooner, whatever mail there is, but for a request to stop: the run gives up its
+    lease and is due then, ``waiting_for`` says what for.
     """
 
     version: int
@@ -72,9 +73,6 @@ class Park:
 
 Status: TypeAlias = Keep | Passivate | Complete | Fail | Cancel | Continue | Park
 KEEP = Keep()
-# What the end of a run does to the runs below it: nothing; it cancels its live children that are to close with it, and
-# all below those; it cancels every live run below it.
-Descendants: TypeAlias = Literal["leave", "close", "cancel"]
 
 # --- what is written
 
@@ -257,8 +255,8 @@ class Beat:
     """A heartbeat's answer. ``alive`` false: this worker was declared dead and must register under a new id.
 
     ``workers`` are alive; ``deaths`` is how many were declared dead within ten minutes; ``silent``: somebody has
-    given no sign of life for a lease time, and it is time to take over; ``overdue``: the grace of a run that was asked
-    to stop has passed.
+    given no sign of life for a lease time, and it is time to take over; ``overdue``: the grace of a run that was
+    asked to stop has passed.
     """
 
     alive: bool

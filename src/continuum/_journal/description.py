@@ -32,6 +32,7 @@ class RunRow:
     error: bytes | None
     published: bytes | None
     attributes: bytes | None
+    trace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ POINTS = frozenset(
         "large.written",  # everything is written, not committed
         "large.committed",
         "cancel.begin",
-        "cancel.root",  # the run itself is cancelled in the open transaction
-        "cancel.level",  # one more level is
+        "cancel.root",  # runs with which a cascade begins are cancelled in the open transaction
+        "cancel.level",  # one more level below them is
         "cancel.committed",
         "claim.begin",
         "claim.committed",  # leased, the inbox not yet read

@@ -15,11 +15,11 @@ from typing import Any
 from continuum._core.effects import Message
 from continuum._core.failure import encode_failure
 from continuum._core.jsontext import dump
+from continuum._journal.canceller import Canceller
 from continuum._journal.commit import (
     NOBODY,
     Announcement,
     Beat,
-    Cancelled,
     Claimed,
     ClaimedTask,
     Claims,
@@ -28,7 +28,6 @@ from continuum._journal.commit import (
     Lease,
     NewRoot,
     Outcome,
-    Swept,
     TakenOver,
 )
 from continuum._journal.connections import JsonText, check_url, connect
@@ -49,8 +48,9 @@ from continuum._journal.rows import announcement_row, claimed_row, claims, rende
 from continuum._journal.serving import serving
 from continuum._journal.statements import check_schema, statement
 from continuum._journal.tasks import Tasks
+from continuum._journal.upkeep import Upkeep
 from continuum._journal.views import Views
-from continuum.errors import DatabaseUnreachable, Failure, RunNotFound
+from continuum.errors import DatabaseUnreachable, Failure
 
 logger = logging.getLogger("continuum.journal")
 BEAT_S = 3.0  # for a heartbeat's connection and its answer: the lease must not run out meanwhile
@@ -94,12 +94,13 @@ class PostgresJournal:
         self._large_lane = Lane(url, name="large", prepared=prepared, answer_s=600)
         self._hints = Hints(self._hint_lane, schema, hooks, self._told)
         self._large = LargeWriter(self._large_lane, self._hints, schema=schema, hooks=hooks)
-        self._canceller = LargeWriter(self._cancel_lane, self._hints, schema=schema, hooks=hooks)
+        self._canceller = Canceller(self._cancel_lane, self._lanes, self._hints, schema=schema, hooks=hooks)
         self._flusher = Flusher(self._flush_lane, self._hints, self._large, schema=schema, hooks=hooks)
         self._listener = Listener(check_url(listen_url or url), self._hint_lane, schema, self._heard)
         self._reader = Reader(self._lanes, schema)
         self._ends = Ends(self._reader.ends, lambda: self._listener.hears)
         self._answers = Answers(self._reader.answers, lambda: self._listener.hears)
+        self._upkeep = Upkeep(url, self._lanes, self._hints, schema=schema, prepared=prepared)
         self._tasks = Tasks(self._lanes, self._hints, schema)
         self._delivering = asyncio.Semaphore(max(1, connections // 2))  # who waits for an id leaves others a way
         self._beat_epoch = -1
@@ -113,6 +114,11 @@ class PostgresJournal:
         self.wait = self._ends.wait
         self.wait_answer = self._answers.answer
         self.arm = self._hints.arm
+        self.cancel = self._canceller.cancel
+        self.cancel_overdue = self._canceller.overdue
+        self.sweep = self._upkeep.sweep
+        self.prune = self._upkeep.prune
+        self.prune_generations = self._upkeep.prune_generations
 
     @property
     def hears(self) -> bool:
@@ -206,15 +212,10 @@ class PostgresJournal:
             raise sent.taken
         return sent.missed
 
-    async def cancel(self, run_id: str, reason: str) -> Cancelled:
-        """End a run and everything below it. Raises ``RunNotFound``."""
-        try:
-            done = await self._canceller.cancel(run_id, reason)
-        except OutcomeUnknown as error:
-            raise DatabaseUnreachable(f"whether run {run_id!r} was cancelled is not known: {error}") from error
-        if done is None:
-            raise RunNotFound(run_id)
-        return done
+    async def request_cancel(self, run_id: str, reason: str, grace_s: float) -> str | None:
+        """Ask a run to stop by a deadline; return its state as it was, None if there is no such run."""
+        async with self._delivering:
+            return await self._canceller.request(run_id, reason, grace_s)
 
     async def resume(self, run_id: str) -> bool:
         """Make a parked run claimable again."""
@@ -300,20 +301,6 @@ class PostgresJournal:
             parked += some
             if count < TAKE_OVER_AT_ONCE:
                 return TakenOver(released, tuple(parked), tuple(row[0] for row in dead))
-
-    async def sweep(self, *, every_s: float = 30, budget: int = 1000) -> Swept | None:
-        """Do one part of the slow sweep, unless it was done lately."""
-        taken = await self._write("take_chore", name="sweep", every=every_s)
-        if not taken:
-            return None
-        rows = await self._write("sweep", cursor=taken[0][0], budget=budget)
-        armed, dropped, cursor, walked, ready = rows[0]
-        finished = walked < budget
-        await self._write("keep_cursor", name="sweep", cursor="" if finished else cursor)
-        self._hints.say("ready", ready)
-        if finished:
-            await self._write("forget_workers")
-        return Swept(armed, dropped, finished)
 
     # --- definitions, ends
 

@@ -12,36 +12,29 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import psycopg
 
 from continuum._journal.backoff import Backoff
 from continuum._journal.batch import Group, Written, doubt, flush_values, tell, written
-from continuum._journal.cascade import Cascade, Steps, cancelling, locking
-from continuum._journal.commit import Cancelled, Fenced, Stale, Undone, Unknown
-from continuum._journal.connections import (
-    Connection,
-    is_in_the_way,
-    is_lock_timeout,
-    is_lost,
-    is_of_values,
-    one_line,
-)
+from continuum._journal.cascade import Cascade, locking
+from continuum._journal.commit import Fenced, Stale, Undone, Unknown
+from continuum._journal.connections import is_lock_timeout, is_of_values, one_line
+from continuum._journal.endings import bringing_about, is_in_order, trees
 from continuum._journal.hints import Hints
 from continuum._journal.hooks import Hooks
 from continuum._journal.lane import Lane, OutcomeUnknown
 from continuum._journal.render import TABLES, held
 from continuum._journal.statements import Statement, statement
-from continuum.errors import DatabaseBusy, DatabaseRefused, DatabaseUnreachable
+from continuum._journal.transaction import transaction
+from continuum.errors import DatabaseRefused
 
 logger = logging.getLogger("continuum.journal")
-T = TypeVar("T")
 Execute = Callable[[Statement, dict[str, Any]], Awaitable[list[tuple[Any, ...]]]]
 PORTION_ROWS = 2_000
 PORTION_BYTES = 4_000_000
 LOCK_TIMEOUT = "1s"
-PATIENCE_S = 30.0  # of a cascade for rows that others hold
 # Children come first: a message may go to one. What is consumed comes after what records it.
 _ORDER = ("children", "entries", "messages", "consumed", "tasks", "discarded", "answers")
 assert set(_ORDER) == set(TABLES)
@@ -59,11 +52,11 @@ class _Done:
     """What a transaction did, told after it."""
 
     result: Written
-    cascades: list[Cascade] = field(default_factory=list[Cascade])
+    cascade: Cascade = field(default_factory=Cascade)
 
 
 class LargeWriter:
-    """Writes large groups one after the other, and cancels runs for clients."""
+    """Writes large groups one after the other."""
 
     def __init__(self, lane: Lane, hints: Hints, *, schema: str, hooks: Hooks) -> None:
         self._lane = lane
@@ -87,44 +80,6 @@ class LargeWriter:
                 await self._some.wait()
             worker, group = self._waiting.popleft()
             await self._settle(worker, group)
-
-    async def cancel(self, run_id: str, reason: str) -> Cancelled | None:
-        """Cancel a run with everything below it; None if there is no such run.
-
-        Raises ``OutcomeUnknown``, ``DatabaseUnreachable``, ``DatabaseRefused``, after a while ``DatabaseBusy``.
-        """
-        backoff = Backoff()
-        give_up_at = asyncio.get_running_loop().time() + PATIENCE_S
-        while True:
-            try:
-                async with self._lock:
-                    done = await self._cancel(run_id, reason)
-            except psycopg.Error as error:
-                if is_of_values(error):
-                    raise DatabaseRefused(f"Postgres refuses what it was given: {one_line(error)}") from error
-                if not is_in_the_way(error):
-                    raise DatabaseUnreachable(f"Postgres refuses to cancel: {one_line(error)}") from error
-                if asyncio.get_running_loop().time() > give_up_at:
-                    raise DatabaseBusy(f"others hold runs below {run_id!r}: {one_line(error)}") from error
-                logger.info("a cascade from %r has to wait: %s", run_id, one_line(error))
-                await backoff.pause()
-            else:
-                done.tell(self._hints)
-                return None if done.state is None else Cancelled(done.state, done.runs)
-
-    async def _cancel(self, run_id: str, reason: str) -> Cascade:
-        await self._lane.ping()
-        connection = await self._lane.now()
-        await self._hooks.reach("cancel.begin")
-        try:
-            await self._begin(connection)
-            done = await self._take(self._inside(connection), cancelling(self._schema, run_id, reason))
-            await self._lane.answered(connection, b"commit")
-        except BaseException:
-            await self._roll_back(connection)
-            raise
-        await self._hooks.reach("cancel.committed")
-        return done
 
     async def _settle(self, worker: str, group: Group) -> None:
         backoff, told = Backoff(), False
@@ -158,8 +113,7 @@ class LargeWriter:
                 await backoff.pause()
             else:
                 tell(self._hints, [group], done.result)
-                for cascade in done.cascades:
-                    cascade.tell(self._hints)
+                done.cascade.tell(self._hints)
                 group.settle(done.result.outcomes(group))
                 return
 
@@ -167,23 +121,15 @@ class LargeWriter:
         await self._lane.ping()
         connection = await self._lane.ready()
         await self._hooks.reach("large.begin")
-        try:
-            await self._begin(connection)
-            execute = self._inside(connection)
-            own = [member.commit.run_id for member in group.members]
-            trees = [wanted.run_id for member in group.members for wanted in member.commit.cancels]
-            if trees and len(own) + len(trees) > 2:  # else the order is right by itself
-                await self._take(execute, locking(self._schema, own, trees))
-            done = await self._portions(execute, worker, group)
-            for member in group.members:
-                for wanted in member.commit.cancels:
-                    steps = cancelling(self._schema, wanted.run_id, wanted.reason)
-                    done.cascades.append(await self._take(execute, steps))
+        async with transaction(self._lane, connection, self._hooks, lock_timeout=LOCK_TIMEOUT) as inside:
+            commits = [member.commit for member in group.members]
+            if group.cascades and not is_in_order(commits):
+                own = [commit.run_id for commit in commits]
+                await inside.take(locking(self._schema, own, trees(commits)))
+            done = await self._portions(inside.execute, worker, group)
+            if group.cascades:
+                done.cascade = await inside.take(bringing_about(self._schema, commits))
             await self._hooks.reach("large.written")
-            await self._lane.answered(connection, b"commit")
-        except BaseException:
-            await self._roll_back(connection)
-            raise
         await self._hooks.reach("large.committed")
         return done
 
@@ -221,38 +167,6 @@ class LargeWriter:
         values: dict[str, Any] = flush_values(worker, own, rows, LOCK_TIMEOUT)
         answer = await execute(statement("flush", self._schema, parts), values)
         return written(parts, answer[0])
-
-    async def _take(self, execute: Execute, steps: Steps[T]) -> T:
-        try:
-            step = next(steps)
-            while True:
-                rows = await execute(step.statement, step.values)
-                if step.point:
-                    await self._hooks.reach(step.point)
-                step = steps.send(rows)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-
-    def _inside(self, connection: Connection) -> Execute:
-        """Return how to run statements in the transaction of this very connection."""
-
-        async def execute(wanted: Statement, values: dict[str, Any]) -> list[tuple[Any, ...]]:
-            return await self._lane.answered(connection, wanted.text, wanted.arguments(values))
-
-        return execute
-
-    async def _begin(self, connection: Connection) -> None:
-        # A cascade is only whole when each statement sees what was committed before it.
-        await self._lane.answered(connection, b"begin isolation level read committed")
-        await self._lane.answered(connection, f"set local lock_timeout = '{LOCK_TIMEOUT}'".encode())
-
-    async def _roll_back(self, connection: Connection) -> None:
-        if not is_lost(connection):
-            try:
-                await self._lane.answered(connection, b"rollback")
-            except (psycopg.Error, OutcomeUnknown):
-                await self._lane.drop(connection)
 
 
 def portions(rows: list[bytes]) -> Iterator[list[bytes]]:

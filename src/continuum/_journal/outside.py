@@ -18,6 +18,7 @@ from psycopg.rows import tuple_row
 
 from continuum._core.effects import Message
 from continuum._journal import deliveries
+from continuum._journal.canceller import requesting
 from continuum._journal.cascade import Cascade, Step, Steps, cancelling
 from continuum._journal.commit import NewRoot
 from continuum._journal.connections import adapt, is_in_the_way, is_lock_timeout, is_of_values, one_line
@@ -97,6 +98,13 @@ class Outside:
         """
         return self._borrowed(_cancelling_active(self._schema, run_id, reason))
 
+    def request_cancel(self, run_id: str, reason: str, grace_s: float) -> Steps[None]:
+        """Ask a run to stop by a deadline, counted from the transaction's begin; a cancelled one is left as it is.
+
+        Raises ``RunNotFound``, and ``RunNotActive`` for a run that has completed or failed.
+        """
+        return self._borrowed(_requesting_active(self._schema, run_id, reason, grace_s))
+
     def _borrowed(self, steps: Steps[T]) -> Steps[T]:
         ((*found, patience, _),) = yield Step(statement("place", self._schema, frozenset(("patience",))), {})
         place, ours = Place(*found), self._place
@@ -127,6 +135,17 @@ def _cancelling_active(schema: str, run_id: str, reason: str) -> Steps[None]:
     done = yield from cancelling_here(schema, run_id, reason)
     if done.state is not None and not done.runs and done.state != "cancelled":
         raise RunNotActive(run_id, done.state)
+
+
+def _requesting_active(schema: str, run_id: str, reason: str, grace_s: float) -> Steps[None]:
+    if not is_storable(run_id):
+        raise RunNotFound(run_id)
+    state = yield from requesting(schema, run_id, reason, grace_s)
+    if state is None:
+        raise RunNotFound(run_id)
+    if state in ("completed", "failed"):
+        raise RunNotActive(run_id, state)
+    yield _notify(schema, {"mail": [run_id]})
 
 
 def starting(schema: str, runs: Sequence[NewRoot]) -> Steps[set[str]]:
@@ -166,7 +185,7 @@ def cancelling_here(schema: str, run_id: str, reason: str) -> Steps[Cascade]:
     done = yield from cancelling(schema, run_id, reason)
     if done.state is None:
         raise RunNotFound(run_id)
-    told = {"ended": done.ended(), "fenced": sorted(done.owners), "mail": [done.parent] if done.parent else []}
+    told = {"ended": done.ended(), "fenced": sorted(done.owners), "mail": done.parents()}
     if done.runs:
         yield _notify(schema, told)
     return done

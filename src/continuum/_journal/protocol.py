@@ -82,6 +82,12 @@ class Views(Protocol):
         """Return runs below one in the order of ids, ``levels`` deep (1: its children), behind id ``after``."""
         ...
 
+    async def outline(
+        self, run_id: str, *, levels: int | None = None, after: str = "", limit: int = 1_000
+    ) -> list[RunRow]:
+        """Return runs as ``below`` does, without inputs, results, attributes and published states."""
+        ...
+
 
 class Journal(Protocol):
     """Where runs are kept. ``worker_id`` is None for a client, which claims nothing."""
@@ -175,6 +181,37 @@ class Journal(Protocol):
         """End a run and every live run below it. Of a run that has ended nothing is changed, and ``runs`` is 0.
 
         Raises ``RunNotFound``, and ``DatabaseBusy`` if others hold one of the runs for long.
+        """
+        ...
+
+    async def request_cancel(self, run_id: str, reason: str, grace_s: float) -> str | None:
+        """Ask a run to stop: a message to it, and a deadline in ``grace_s`` seconds, after which it is overdue.
+
+        Return the state it was in, None if there is no such run; of one that has ended nothing is changed. Asked
+        again it gets no second message, and the earlier deadline counts. Raises ``DatabaseBusy`` if an open
+        transaction asks the same.
+        """
+        ...
+
+    async def cancel_overdue(self) -> int:
+        """Cancel runs that are overdue, a hundred at a time; return how many runs that ended. Any worker may.
+
+        A run that somebody's lock holds is left out: ask again.
+        """
+        ...
+
+    async def prune(self, older_than_s: float, limit: int = 100) -> int:
+        """Delete at most ``limit`` whole trees whose roots have ended that long ago; return how many.
+
+        A tree in which anything is live stays whole, such as one with an abandoned child that goes on. Roots that
+        somebody holds are left out. Raises ``DatabaseBusy`` if somebody holds a run below one.
+        """
+        ...
+
+    async def prune_generations(self, run_id: str, keep: int) -> int:
+        """Delete the entries of all generations of a run but the newest ``keep``; return how many. It may be live.
+
+        Raises ``RunNotFound``, and ``ValueError`` for a ``keep`` below 1.
         """
         ...
 

@@ -52,6 +52,8 @@ class Rendered:
 def render(commit: Commit, group: int | None) -> Rendered:
     """Return the rows of ``commit``; commits with one ``group`` number fall together."""
     run, status = dump(commit.run_id), commit.status
+    if commit.descendants != "leave" and not isinstance(status, Complete | Fail | Cancel):
+        raise ValueError(f"run {commit.run_id!r} does not end here, and so does nothing below it")
     standing = status is not KEEP or commit.published is not None
     own = b'{"r":%b,"tok":%d,"op":"n"}' % (run, commit.token)
     if standing or group is not None:
@@ -201,8 +203,11 @@ def _status(status: Status) -> bytes:
             return b',"op":"t","st":"failed","err":%b' % error
         case Cancel(error):
             return b',"op":"t","st":"cancelled","err":%b' % error
-        case Continue(version, _):
+        case Continue(version, _, None):
             return b',"op":"c","v":%d' % version
+        case Continue(version, _, at_us, waiting_for):
+            values = (version, min(max(at_us or 0, 0), LAST_US), dump(waiting_for))
+            return b',"op":"w","v":%d,"at":%d,"wf":%b' % values
         case Park(error):
             return b',"op":"d","err":%b' % error
         case _:

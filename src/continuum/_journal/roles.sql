@@ -9,7 +9,7 @@ end $$;
 grant usage on schema {schema} to {schema}_worker;
 grant select, insert, update, delete on
   {schema}.runs, {schema}.events, {schema}.inbox, {schema}.workers, {schema}.tasks, {schema}.definitions,
-  {schema}.deliveries
+  {schema}.deliveries, {schema}.cancellations
   to {schema}_worker;
 grant select, update on {schema}.chores to {schema}_worker;
 grant select on {schema}.migrations, {schema}.overview to {schema}_worker;

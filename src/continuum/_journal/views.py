@@ -82,10 +82,22 @@ class Views:
         self, run_id: str, *, levels: int | None = None, after: str = "", limit: int = PAGE
     ) -> list[RunRow]:
         """Return runs below one in the order of ids, ``levels`` deep (1: its children), behind id ``after``."""
-        depth = 32_767 if levels is None else run_id.count("/") + levels
-        values = {"run_id": run_id, "after_id": after, "depth": depth, "limit": limit}
-        rows = await self._lanes.read(statement("list_below", self._schema), values)
+        rows = await self._lanes.read(statement("list_below", self._schema), _range(run_id, levels, after, limit))
         return await self.describe_all([row[0] for row in rows])
+
+    async def outline(
+        self, run_id: str, *, levels: int | None = None, after: str = "", limit: int = PAGE
+    ) -> list[RunRow]:
+        """Return runs as ``below`` does, without the values that authors gave them."""
+        rows = await self._lanes.read(
+            statement("outline_below", self._schema), _range(run_id, levels, after, limit)
+        )
+        return [RunRow(*row) for row in rows]
+
+
+def _range(run_id: str, levels: int | None, after: str, limit: int) -> dict[str, object]:
+    depth = 32_767 if levels is None else run_id.count("/") + levels
+    return {"run_id": run_id, "after_id": after, "depth": depth, "limit": limit}
 
 
 def _run_row(row: RunRow) -> RunRow:

@@ -1,7 +1,7 @@
 """``continuum db``: the embedded server, and the schema of whichever database is used.
 
-The rule: ``start``, ``stop``, ``status`` and ``url`` are about the embedded server alone; ``migrate`` uses the
-database that programs would use.
+The rule: ``start``, ``stop``, ``status`` and ``url`` are about the embedded server alone; ``migrate`` and
+``prune`` use the database that programs would use.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # g
 Verb = Callable[[argparse.Namespace], int]
 
 
-ABOUT = """start, stop, status and url are about the embedded server in its home folder; migrate is about the
-database that programs use: --url, else CONTINUUM_DATABASE_URL, else the embedded server."""
+ABOUT = """start, stop, status and url are about the embedded server in its home folder; migrate and prune are
+about the database that programs use: --url, else CONTINUUM_DATABASE_URL, else the embedded server."""
 
 
 def add(commands: Commands) -> None:
@@ -47,6 +47,9 @@ def add(commands: Commands) -> None:
         "--url", type=_given, help="the database; else CONTINUUM_DATABASE_URL, else the embedded server"
     )
     roles = _verb(verbs, "roles", _roles, "print SQL that makes the roles for production", home=False)
+    from continuum.cli import prune
+
+    prune.add(verbs)
     for parser in (migrate, roles):
         parser.add_argument("--schema", type=_given, help="else CONTINUUM_SCHEMA, else continuum")
 

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from continuum.cli.options import Commands, add_verb, whole, with_client
+from continuum.cli.options import Commands, add_verb, seconds, whole, with_client
 from continuum.cli.output import say
 from continuum.cli.text import as_json, columns, moment, printable, some, terminal_width
 
@@ -63,10 +63,19 @@ def add(commands: Commands) -> None:
     below.add_argument("run_id", metavar="RUN")
     below.add_argument("--depth", type=whole(1), metavar="N", help="so many levels below it; else all")
     below.add_argument("--limit", type=whole(1), default=10_000, metavar="N", help="read so many runs (10000)")
-    _json(below, "print one JSON document: each run with its children, all of them")
+    how = below.add_mutually_exclusive_group()
+    how.add_argument(
+        "--watch",
+        type=seconds,
+        nargs="?",
+        const=2.0,
+        metavar="SECONDS",
+        help="draw it again every 2 seconds, or so many, until the run has ended",
+    )
+    _json(how, "print one JSON document: each run with its children, all of them")
 
 
-def _json(parser: argparse.ArgumentParser, says: str) -> None:
+def _json(parser: argparse._ActionsContainer, says: str) -> None:
     parser.add_argument("--json", action="store_true", help=says)
 
 
@@ -199,6 +208,10 @@ def _rows(run: RunDescription) -> Iterator[tuple[str, str]]:
         yield "generation", str(run.generation)
     if run.namespace != "default":
         yield "namespace", printable(run.namespace)
+    if run.attributes:
+        yield "attributes", some(as_json(run.attributes))
+    if run.traceparent is not None:
+        yield "trace", printable(run.traceparent)
     for name, at in (("created", run.created_at), ("started", run.started_at), ("ended", run.completed_at)):
         if at is not None:
             yield name, moment(at)

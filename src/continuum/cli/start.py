@@ -73,6 +73,8 @@ def add(commands: Commands) -> None:
     )
     cancel.add_argument("run_id", metavar="RUN")
     cancel.add_argument("--reason", default="cancelled by request", help="recorded as why")
+    says = "ask it to stop, and cancel it when this has passed; its clean-up may wait for activities"
+    cancel.add_argument("--grace", type=seconds, metavar="SECONDS", help=says)
 
     says = "let a parked run go on, after what parked it was mended"
     resume = add_verb(commands, "resume", _resume, says, example="continuum resume order-o1")
@@ -218,8 +220,11 @@ def as_typed(codec: Codec[Any], plain: Any) -> Any:
 
 def _cancel(arguments: argparse.Namespace) -> int:
     async def cancel(client: Client) -> int:
-        await client.cancel(arguments.run_id, arguments.reason)
-        say(f"cancelled {printable(arguments.run_id)}, and every run below it")
+        await client.cancel(arguments.run_id, arguments.reason, grace=arguments.grace)
+        if arguments.grace:
+            say(f"asked {printable(arguments.run_id)} to stop within {arguments.grace:g} s")
+        else:
+            say(f"cancelled {printable(arguments.run_id)}, and every run below it")
         return 0
 
     return with_client(arguments, cancel)

@@ -7,6 +7,8 @@ what failed is shown, the rest is counted.
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from continuum.descriptions import RunDescription
 
 MOST_SHOWN = 20  # children of one parent
+SHORTEST_S = 0.1  # between two looks
 _FIRST = ("failed", "parked", "running", "suspended", "pending", "cancelled", "completed")
 
 
@@ -35,20 +38,66 @@ class Node:
 def run(arguments: argparse.Namespace) -> int:
     """Print the tree below a run."""
 
+    import asyncio
+
     async def show(client: Client) -> int:
-        found = await client.tree(arguments.run_id, levels=arguments.depth, limit=arguments.limit + 1)
-        root = _grown(found[: arguments.limit])
-        if arguments.json:
-            say(as_json(_plain(root), indent=2))
-            return 0
-        width = terminal_width()
-        for line in _lines(root):
-            say(fitted(line, width))
-        if len(found) > arguments.limit:
-            say(f"only the first {arguments.limit:,} runs in the order of ids were read: --limit reads more")
-        return 0
+        drawn = Drawn()
+        while True:
+            found = await client.tree(
+                arguments.run_id, levels=arguments.depth, limit=arguments.limit + 1, values=arguments.json
+            )
+            root = _grown(found[: arguments.limit])
+            if arguments.json:
+                say(as_json(_plain(root), indent=2))
+                return 0
+            has_ended = root.run.completed_at is not None
+            lines = [*_lines(root), *_left_out(len(found) - arguments.limit, arguments.limit)]
+            drawn.draw(lines, found, last=has_ended or arguments.watch is None)
+            if has_ended or arguments.watch is None:
+                return 0
+            await asyncio.sleep(max(arguments.watch, SHORTEST_S))
 
     return with_client(arguments, show)
+
+
+class Drawn:
+    """A tree that is drawn again and again: on a terminal in its place, elsewhere whenever it has changed."""
+
+    def __init__(self) -> None:
+        self._in_place = sys.stdout is not None and sys.stdout.isatty()
+        self._height = 0  # lines that stand on the terminal
+        self._shown: list[object] | None = None
+
+    def draw(self, lines: Sequence[str], found: Sequence[RunDescription], *, last: bool) -> None:
+        """Print ``lines``, the last ones all of them; ``found`` is what they tell, but for how long it took."""
+        width = terminal_width()
+        if self._in_place:
+            fitting = lines if last else _fitting(lines)
+            back = f"\x1b[{self._height}F\x1b[J" if self._height else ""
+            say(back + "\n".join(fitted(line, width) for line in fitting))
+            self._height = len(fitting)
+            return
+        stands: list[object] = [(run.id, run.state, run.generation, run.waiting_for, run.error) for run in found]
+        if stands == self._shown:
+            return
+        if self._shown is not None:
+            say("")
+        self._shown = stands
+        for line in lines:
+            say(fitted(line, width))
+
+
+def _fitting(lines: Sequence[str]) -> list[str]:
+    """Return as many lines as a terminal shows: what scrolled out of it cannot be drawn again."""
+    most = max(2, shutil.get_terminal_size().lines - 1)
+    if len(lines) <= most:
+        return list(lines)
+    return [*lines[: most - 1], f"and {len(lines) - most + 1:,} more lines"]
+
+
+def _left_out(count: int, limit: int) -> Iterator[str]:
+    if count > 0:
+        yield f"only the first {limit:,} runs in the order of ids were read: --limit reads more"
 
 
 def _grown(found: Sequence[RunDescription]) -> Node:

@@ -14,9 +14,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from continuum.testing.crashing import CrashReport, crash_explorer
     from continuum.testing.databases import Databases
     from continuum.testing.environment import WorkflowEnvironment
-    from continuum.testing.errors import RunParked, RunStuck
+    from continuum.testing.errors import CrashDiverged, RunParked, RunStuck
     from continuum.testing.histories import assert_history
     from continuum.testing.replacing import Call
     from continuum.testing.replaying import History, assert_replays, load_history, read_history, save_history
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Call",
+    "CrashDiverged",
+    "CrashReport",
     "Databases",
     "History",
     "RunParked",
@@ -32,6 +35,7 @@ __all__ = [
     "WorkflowEnvironment",
     "assert_history",
     "assert_replays",
+    "crash_explorer",
     "load_history",
     "read_history",
     "save_history",
@@ -39,6 +43,8 @@ __all__ = [
 
 _PLACES = {
     "Call": "replacing",
+    "CrashDiverged": "errors",
+    "CrashReport": "crashing",
     "Databases": "databases",
     "History": "replaying",
     "RunParked": "errors",
@@ -47,6 +53,7 @@ _PLACES = {
     "WorkflowEnvironment": "environment",
     "assert_history": "histories",
     "assert_replays": "replaying",
+    "crash_explorer": "crashing",
     "load_history": "replaying",
     "read_history": "replaying",
     "save_history": "replaying",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from continuum.errors import ContinuumError
 
-__all__ = ["RunParked", "RunStuck"]
+__all__ = ["CrashDiverged", "RunParked", "RunStuck"]
 
 
 class RunStuck(ContinuumError, AssertionError):
@@ -32,4 +32,17 @@ class RunParked(ContinuumError, AssertionError):
     def __init__(self, run_id: str, problem: str) -> None:
         super().__init__(f"run {run_id!r} is parked and cannot go on:\n{problem}")
         self.run_id = run_id
+        self.problem = problem
+
+
+class CrashDiverged(ContinuumError, AssertionError):
+    """A workflow did not come to the same after its worker was killed.
+
+    ``boundary`` says where that was, ``problem`` shows both sides: - without a crash, + with it.
+    """
+
+    def __init__(self, workflow: str, boundary: str, problem: str) -> None:
+        super().__init__(f"workflow {workflow!r} comes to something else after a crash: {boundary}\n{problem}")
+        self.workflow = workflow
+        self.boundary = boundary
         self.problem = problem

@@ -20,6 +20,7 @@ from continuum._core.failure import remote
 from continuum._engine.attempts import is_async
 from continuum._engine.engine import Engine
 from continuum.activity import Activity, Parameters
+from continuum.context import CALLED, enter_activity
 from continuum.definitions import Definitions
 from continuum.errors import ActivityFailed, DefinitionError, Failure
 from continuum.policies import ActivityOptions, Retry
@@ -230,6 +231,7 @@ class _HostCall:
         self, host: asyncio.AbstractEventLoop, call: Call[Any], function: Callable[[], Any], doing: Doing
     ) -> None:
         self._host, self._call, self._function, self._doing = host, call, function, doing
+        self._called = CALLED.get()
         self._future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
         self._begun = host.call_soon(self._begin)
@@ -259,6 +261,7 @@ class _HostCall:
         self._task = self._host.create_task(self._run(), context=self._doing.context())
 
     async def _run(self) -> None:
+        enter_activity(self._called)
         try:
             value = self._function()
             if inspect.isawaitable(value):

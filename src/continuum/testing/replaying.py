@@ -7,7 +7,7 @@ of runs in production and try every change of a workflow on them.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -35,7 +35,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class History:
     """A run as it was recorded: where it stands, its input as plain JSON, and its journal, all generations of it.
 
-    ``result`` is plain JSON, and means something only if ``state`` is completed.
+    ``result`` is plain JSON, and means something only if ``state`` is completed. The last three are what the
+    workflow may have asked ``run_info()`` for.
     """
 
     run_id: str
@@ -48,6 +49,9 @@ class History:
     input: Any
     result: Any
     events: tuple[Event, ...]
+    namespace: str = "default"
+    attributes: Mapping[str, Any] | None = None
+    traceparent: str | None = None
 
     @classmethod
     def of(cls, run: RunDescription, events: Sequence[Event]) -> History:
@@ -66,6 +70,9 @@ class History:
             input=run.input,
             result=run.result,
             events=tuple(events),
+            namespace=run.namespace,
+            attributes=run.attributes,
+            traceparent=run.traceparent,
         )
 
 
@@ -130,13 +137,14 @@ def differences(recorded: Sequence[tuple[Workflow[Any, Any], History]]) -> list[
 
 def difference(flow: Workflow[Any, Any], history: History) -> str | None:
     """Return how the code differs from what is recorded, in words, or None."""
-    generations = sorted({1, history.generation, *(event.generation for event in history.events)})
+    entries: dict[int, list[Entry]] = {}
+    for event in history.events:
+        entries.setdefault(event.generation, []).append(_entry(event))
+    first = {1} if 2 in entries or history.generation == 1 else set[int]()  # of pruned ones nothing can be said
+    generations = sorted({*first, history.generation, *entries})
     for generation in generations:
-        entries = [_entry(event) for event in history.events if event.generation == generation]
-        last = generation == history.generation
-        context = RunContext(history.run_id, generation, history.depth, max_child_depth=2**31)
         try:
-            found = _replayed(flow, context, history, entries, last=last)
+            found = _replayed(flow, _context(history, generation), history, entries)
         except (DecodeError, ContinuumError) as error:
             found = str(error)
         if found is not None:
@@ -144,25 +152,46 @@ def difference(flow: Workflow[Any, Any], history: History) -> str | None:
     return None
 
 
+def _context(history: History, generation: int) -> RunContext:
+    attributes = None if history.attributes is None else dump(dict(history.attributes))
+    where = history.run_id, generation, history.depth, 2**31
+    return RunContext(*where, history.namespace, attributes, history.traceparent)
+
+
 def _replayed(
-    flow: Workflow[Any, Any], context: RunContext, history: History, entries: list[Entry], *, last: bool
+    flow: Workflow[Any, Any], context: RunContext, history: History, generations: Mapping[int, list[Entry]]
 ) -> str | None:
-    if context.generation == 1:
+    generation = context.generation
+    last = generation == history.generation
+    entries = generations.get(generation, [])
+    if generation == 1:
         started = RunStarted(_us(history.started_at), dump(history.input))
     else:
         if not entries:
             return "its start is missing"
-        found = event_of_entry(entries[0])
-        assert isinstance(found, RunStarted)
-        started, entries = found, entries[1:]
+        started, entries = _start(entries[0]), entries[1:]
+    if last and history.state == "pending" and len(entries) <= started.carried:
+        return None  # it has not begun
     machine = Machine(flow, context)
     try:
         turn = machine.replay(started, entries, begun=history.state not in _LIVE)
         if turn.fault is not None:
             return str(turn.fault)
-        return _end(flow, history, turn) if last else _continuation(turn)
+        if last:
+            return _end(flow, history, turn)
+        following = generations.get(generation + 1)
+        return (
+            "the next one's start is missing" if not following else _continuation(flow, started, turn, following)
+        )
     finally:
         machine.discard()
+
+
+def _start(entry: Entry) -> RunStarted:
+    found = event_of_entry(entry)
+    if not isinstance(found, RunStarted):
+        raise DecodeError(f"journal entry {entry.type} {entry.key}", "a generation begins with run_started")
+    return found
 
 
 def _end(flow: Workflow[Any, Any], history: History, turn: Turn) -> str | None:
@@ -188,14 +217,31 @@ def _ending(closing: c.Closing | None) -> tuple[str, tuple[str, ...]]:
             return "to let itself be cancelled", ("cancelled",)
         case c.ContinueRun():
             return "to continue as new", ()
+        case c.RetryRun(failure=failure):
+            return f"to begin anew after {failure}", ()
         case None:
             return "to go on waiting", ("cancelled", *_LIVE)
 
 
-def _continuation(turn: Turn) -> str | None:
-    if isinstance(turn.closing, c.ContinueRun):
-        return None
-    return _sides("the run continued as new", type(turn.closing).__name__ if turn.closing else "to go on waiting")
+def _continuation(
+    flow: Workflow[Any, Any], started: RunStarted, turn: Turn, following: Sequence[Entry]
+) -> str | None:
+    """Return how the end of a generation differs from the start of the next: no other entry tells of it."""
+    recorded, closing = _start(following[0]), turn.closing
+    if recorded.attempt > 1:
+        # Whether it was to be tried again is for its parent's policy to say, which no journal has.
+        if not isinstance(closing, c.FailRun):
+            return _sides(f"the run failed and began anew: {recorded.failure}", _ending(closing)[0])
+        decided, kind = started.input, recorded.failure and recorded.failure.type
+        if kind is not None and kind != closing.failure.type:
+            return _sides(f"the run failed and began anew: {recorded.failure}", _ending(closing)[0])
+    elif isinstance(closing, c.ContinueRun):
+        decided = closing.input
+    else:
+        return _sides("the run continued as new", _ending(closing)[0])
+    if not flow.input.means_the_same(recorded.input, decided):
+        return _sides(f"the next generation's input {recorded.input.decode()}", decided.decode())
+    return None
 
 
 def _sides(recorded: str, decided: str) -> str:

@@ -65,6 +65,7 @@ class Serving:
         self.ended: dict[str, None] = {}  # runs that have ended lately
         self.told_parked: set[str] = set()
         self._any_parked = False
+        self._any_retried = False  # so that some may sleep until they are tried again
 
     # --- life
 
@@ -109,6 +110,8 @@ class Serving:
             self.ended[fields["run_id"]] = None
         elif name == "continuum.run.parked":
             self._any_parked = True
+        elif name == "continuum.run.retried":
+            self._any_retried = True
 
     # --- what the passing of time asks
 
@@ -125,6 +128,7 @@ class Serving:
             return None
         due = [] if (timer_us := self._next_timer_us()) is None else [timer_us - self._begun_us]
         asleep = [run.wakeup_us for run in self._asleep() if run.wakeup_us is not None]
+        asleep += [due_us for due_us, _ in self.memory.cancellations.values()]
         due += [at_us - self._begun_us for at_us in asleep if at_us > self._told_us]
         if (attempt := self._inner.next_due_us()) is not None:
             due.append(attempt)
@@ -141,9 +145,12 @@ class Serving:
         """Have runs taken up that sleep and are due; return whether there are any."""
         before_us, self._told_us = self._told_us, self.memory.now_us()
         due = any(before_us < (run.wakeup_us or 0) <= self._told_us for run in self._asleep())
+        overdue = any(before_us < due_us <= self._told_us for due_us, _ in self.memory.cancellations.values())
         if due and self._engine is not None:
             self._engine.dispatcher.told(())
-        return due
+        if overdue and self._engine is not None:
+            self._engine.heartbeat.overdue.set()
+        return due or overdue
 
     def trouble(self) -> BaseException | None:
         """Return what ended the engine, if it has ended by itself."""
@@ -247,6 +254,9 @@ class Serving:
             input=plain(row.input),
             result=None if row.result is None else plain(row.result),
             events=tuple(event(found, {}) for found in rows),
+            namespace=row.namespace,
+            attributes=row.attributes,
+            traceparent=row.trace,
         )
 
     # --- rows
@@ -262,8 +272,8 @@ class Serving:
         return min((min(run.timers.values()) for run in self._residents() if run.timers), default=None)
 
     def _asleep(self) -> list[RunRow]:
-        """Return runs that a time will wake. Without passivating there are none: who is free is due."""
-        if not self._passivating:
+        """Return runs that a time will wake. Without passivating only those sleep that are tried again later."""
+        if not (self._passivating or self._any_retried):
             return []
         memory = self.memory
         return [run for run in memory.runs.values() if run.wakeup_us is not None and memory.is_free(run)]

@@ -86,15 +86,18 @@ class Round:
 
     # --- what sides do
 
-    async def put(self, run_id: str, owner: str | None = None, state: str = "", *, due: bool = False) -> str:
+    async def put(
+        self, run_id: str, owner: str | None = None, state: str = "", *, due: bool = False, closes: bool = False
+    ) -> str:
         """Insert a run of this round; return its id."""
         sql = """insert into continuum.runs
                    (run_id, depth, workflow, version, input, state, lease_owner, lease_token,
-                    next_wakeup_at, started_at)
-                 values ($1, $2, $6, 1, 'null', $3, $4, 1, case when $5 then now() end, now())"""
+                    next_wakeup_at, started_at, on_parent_close)
+                 values ($1, $2, $6, 1, 'null', $3, $4, 1, case when $5 then now() end, now(),
+                         case when $7 then 'cancel' end)"""
         state = state or ("running" if owner else "suspended")
         run_id = self.prefix + run_id
-        await self.db.rows(sql, run_id, run_id.count("/"), state, owner, due, self.flow[0])
+        await self.db.rows(sql, run_id, run_id.count("/"), state, owner, due, self.flow[0], closes)
         return run_id
 
     async def commit(self, by: Worker | str, *commits: Commit) -> tuple[Outcome, ...]:
@@ -204,6 +207,16 @@ class Round:
             parent, _, key = run_id.rpartition("/")
             self.maybe.add((parent, key))
 
+    async def stop(self, run_id: str) -> None:
+        """Ask a run to stop, with no time to do so, and cancel what is overdue, as workers' chores do."""
+        await self.jitter(5)
+        worker = self.worker()
+        self.maybe.add((run_id, ""))
+        await worker.journal.request_cancel(run_id, "", 0)
+        await self.jitter(1)
+        await asyncio.gather(worker.journal.cancel_overdue(), self.worker().journal.cancel_overdue())
+        self.maybe.add((run_id.rpartition("/")[0], run_id.rpartition("/")[2]))
+
     async def hold(self, run_id: str) -> None:
         """Hold a row for a moment, as a caller's transaction does."""
         if self.chance.random() < 0.5:
@@ -237,3 +250,8 @@ _ENTRIES = Statement(
 
 def next_generation() -> Continue:
     return Continue(1, (entry("", kind="run_started"),))
+
+
+def next_attempt() -> Continue:
+    """A next generation that is due at once, and begins with whoever claims it."""
+    return Continue(1, (entry("", kind="run_started"),), 1, "another attempt")

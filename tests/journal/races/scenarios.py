@@ -8,6 +8,7 @@ from collections.abc import Awaitable
 from continuum._core.effects import Cancellation
 from continuum._journal.commit import (
     KEEP,
+    Cancel,
     Committed,
     Complete,
     Lease,
@@ -16,10 +17,11 @@ from continuum._journal.commit import (
     Passivate,
     Status,
 )
-from tests.journal.races.round import Round, next_generation
+from tests.journal.races.round import Round, next_attempt, next_generation
 from tests.journal.races.sides import Worker, child, entry, message, session, turn
 
 FAR_US = 4_000_000_000_000_000
+STOPPED = Cancel(b'{"type":"cancelled","message":""}')
 PARK = Park(b'{"type":"E","message":"m"}')
 
 
@@ -95,6 +97,28 @@ async def cascade(found: Round) -> None:
     ]
     if found.chance.random() < 0.6:
         sides.append(found.cancel(found.chance.choice([top, top, first])))
+    await asyncio.gather(*sides)
+
+
+async def closes(found: Round) -> None:
+    """An end that closes children or cancels all below, or a commit that cancels many, against flushes, ends and
+    retries of those, children they start, a plain cancel and a late one."""
+    top = await found.put("P", "a")
+    kids = [await found.put(f"P/c{number}", "bc"[number % 2], closes=number < 3) for number in range(4)]
+    deep = [await found.put(f"P/c{number}/g", "b", closes=True) for number in range(3)]
+    sides: list[Awaitable[object]] = [
+        _ends_with_those_below(found, top, kids, deep),
+        _starts_and_ends(found, "b", kids[0]),
+        _serves(found, "c", kids[1], next_attempt()),
+        _ends(found, "b", kids[2]),
+        _serves(found, "b", deep[0], found.chance.choice([Complete(b"1"), next_attempt(), KEEP])),
+        _works(found),
+        found.hold(found.chance.choice([top, *kids])),
+    ]
+    if found.chance.random() < 0.5:
+        sides.append(found.cancel(found.chance.choice([top, kids[0], kids[1]])))
+    if found.chance.random() < 0.5:
+        sides.append(found.stop(found.chance.choice([top, kids[1], deep[1]])))
     await asyncio.gather(*sides)
 
 
@@ -265,7 +289,7 @@ async def callers(found: Round) -> None:
     )
 
 
-ALL = (passivation, claims, takeover, cascade, crossing, grouped, parking, neighbours)
+ALL = (passivation, claims, takeover, cascade, closes, crossing, grouped, parking, neighbours)
 
 
 # --- sides that several races have
@@ -331,6 +355,27 @@ async def _parent(found: Round, run: str, children: tuple[str, str]) -> None:
             await found.serve(worker, run, 1, PARK)
         case _:
             await found.serve(worker, run, 1)
+
+
+async def _ends_with_those_below(found: Round, top: str, kids: list[str], deep: list[str]) -> None:
+    """End with all below, or with the first three children, or go on and cancel several at several depths."""
+    await found.jitter(8)
+    worker = found.worker("a")
+    gone = kids[:3]
+    match found.chance.randrange(3):
+        case 0:
+            outcome = await found.serve(worker, top, 1, STOPPED, descendants="cancel")
+            gone = kids
+        case 1:
+            outcome = await found.serve(worker, top, 1, Complete(b"1"), descendants="close")
+        case _:
+            cancels = tuple(Cancellation(name, "") for name in (deep[0], *kids[:3][::-1], deep[2]))
+            found.maybe.update((top, kid.rpartition("/")[2]) for kid in kids)
+            found.maybe.update((name.rpartition("/")[0], "g") for name in deep)
+            outcome = await found.serve(worker, top, 1, cancels=cancels)
+    for kid in gone if isinstance(outcome, Committed) else ():
+        if await _cancelled(found, kid):
+            found.cancelled[kid] = await found.entries_below(kid)
 
 
 async def _cancelled(found: Round, run: str) -> bool:

@@ -12,8 +12,8 @@ from dataclasses import replace
 import pytest
 
 from continuum._core.effects import Cancellation
-from continuum._journal import cascade, flusher, large, statements
-from continuum._journal.commit import Passivate
+from continuum._journal import cascade, endings, flusher, large, statements
+from continuum._journal.commit import Commit, Passivate
 from continuum._journal.hints import Hints
 from continuum._journal.statements import Statement
 from tests.journal.races import scenarios, sides
@@ -52,7 +52,7 @@ def mutate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mutate]:
 
         wanted.add(piece)
         plain: Render = getattr(flusher, "statement")
-        for module in (flusher, large, cascade, sides):
+        for module in (flusher, large, cascade, endings, sides):
             monkeypatch.setattr(module, "statement", mutated)
 
     yield mutation
@@ -109,8 +109,8 @@ async def test_control_a_flush_that_forgets_the_group_is_seen(raced: str, mutate
 
 
 async def test_control_a_cascade_in_one_statement_is_seen(raced: str, mutate: Mutate) -> None:
-    mutate("cancel_level", "depth = $3", "depth >= $3")
-    mutate("cancel_deeper", "depth > $3", "depth > $3 and $3 < 1")
+    mutate("cancel_level", "and depth = ", "and depth >= ")
+    mutate("cancel_deeper", "and depth > $2", "and depth > $2 and $2 < 1")
     await _seen(raced, scenarios.cascade, "which is cancelled")
 
 
@@ -140,10 +140,13 @@ async def test_control_tasks_left_by_a_cascade_are_seen(raced: str, mutate: Muta
 async def test_control_cascades_of_one_commit_one_after_the_other_are_seen_as_deadlocks(
     raced: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def nothing(schema: str, own: Sequence[str], trees: Sequence[str]) -> cascade.Steps[None]:
-        yield from ()
+    def one_by_one(schema: str, commits: Sequence[Commit]) -> cascade.Steps[cascade.Cascade]:
+        done = cascade.Cascade()
+        for wanted in (wanted for commit in commits for wanted in commit.cancels):
+            done = yield from cascade.cancelling(schema, wanted.run_id, wanted.reason)
+        return done
 
-    monkeypatch.setattr(large, "locking", nothing)
+    monkeypatch.setattr(large, "bringing_about", one_by_one)
     await _deadlocks(raced, closing)
 
 

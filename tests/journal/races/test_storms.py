@@ -10,7 +10,7 @@ import logging
 
 import pytest
 
-from continuum._journal import flusher, large
+from continuum._journal import canceller, flusher, large
 from tests.journal.races import scenarios
 from tests.journal.races.invariants import check, no_deadlocks
 from tests.journal.races.round import Storm
@@ -51,6 +51,7 @@ async def test_a_storm_of_callers_that_hold_rows_breaks_nothing(
         (flusher, "WARY", "2ms"),
         (flusher, "HELD_S", 0.01),
         (large, "LOCK_TIMEOUT", "10ms"),
+        (canceller, "LOCK_TIMEOUT", "10ms"),
     ):
         assert hasattr(module, name)
         monkeypatch.setattr(module, name, value)

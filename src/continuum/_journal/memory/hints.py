@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from continuum._journal.backoff import Backoff
-from continuum._journal.commit import Cancel, Commit, Complete, Fail, Passivate
+from continuum._journal.commit import Cancel, Commit, Complete, Continue, Fail, Passivate
 from continuum._journal.memory.cascade import Cascade
 from continuum._journal.memory.store import Memory
 from continuum.errors import DatabaseUnreachable
@@ -54,7 +54,7 @@ class MemoryHints:
     def committed(self, commit: Commit) -> None:
         """Note what others should know of a commit that is durable."""
         match commit.status:
-            case Passivate():
+            case Passivate() | Continue(wakeup_us=int()):
                 self.arm([commit.run_id])
             case Complete() | Fail() | Cancel() if "/" not in commit.run_id:
                 self.say("ended", [commit.run_id])
@@ -74,10 +74,10 @@ class MemoryHints:
 
     def cascade(self, done: Cascade) -> None:
         """Note what others should know of a cascade."""
-        self.say("ended", done.ended())
+        self.say("ended", done.ended)
         self.say("fenced", done.owners)
         if done.told:
-            self.mail((), [done.told])
+            self.mail((), done.told)
 
     async def run(self) -> None:
         """Send what is noted until cancelled."""

@@ -36,7 +36,7 @@ from continuum._journal.commit import (
 from continuum._journal.description import RunRow
 from continuum._journal.ends import Answers, Ends
 from continuum._journal.hooks import INERT, Hooks
-from continuum._journal.memory import queues
+from continuum._journal.memory import pruning, queues
 from continuum._journal.memory.hints import MemoryHints
 from continuum._journal.memory.store import Memory
 from continuum._journal.memory.views import MemoryViews
@@ -44,6 +44,7 @@ from continuum._journal.memory.writer import Writer
 from continuum._journal.protocol import Hint
 from continuum._journal.serving import serving
 from continuum._journal.storable import is_storable
+from continuum._journal.upkeep import check_keep
 from continuum.errors import DatabaseBusy, DatabaseRefused, InvalidSetting, RunNotFound
 
 if TYPE_CHECKING:
@@ -203,6 +204,32 @@ class MemoryJournal:
             raise RunNotFound(run_id)
         self._hints.cascade(done)
         return Cancelled(done.state, done.runs)
+
+    async def request_cancel(self, run_id: str, reason: str, grace_s: float) -> str | None:
+        """Ask a run to stop by a deadline; return its state as it was, None if there is no such run."""
+        _refuse(reason)
+        state = await self._wire("request_cancel", self.memory.request_cancel, run_id, reason, grace_s)
+        if state is not None:
+            self._hints.mail((), [run_id])
+        return state
+
+    async def cancel_overdue(self) -> int:
+        """Cancel runs whose deadline has passed; return how many runs that ended."""
+        done = await self._wire("cancel_overdue", self.memory.overdue)
+        self._hints.cascade(done)
+        return done.runs
+
+    async def prune(self, older_than_s: float, limit: int = 100) -> int:
+        """Delete whole trees that have ended; return how many."""
+        return await self._wire("prune", pruning.prune, self.memory, older_than_s, limit)
+
+    async def prune_generations(self, run_id: str, keep: int) -> int:
+        """Delete the journals of all generations of a run but the newest; return how many entries they had."""
+        check_keep(keep)
+        found = await self._wire("prune_generations", pruning.prune_generations, self.memory, run_id, keep)
+        if found is None:
+            raise RunNotFound(run_id)
+        return found
 
     async def resume(self, run_id: str) -> bool:
         """Make a parked run claimable again."""

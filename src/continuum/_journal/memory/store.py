@@ -11,6 +11,8 @@ from continuum._core.effects import Message
 from continuum._core.entries import TYPES, Entry
 from continuum._core.failure import encode_failure
 from continuum._core.jsontext import load
+from continuum._journal.canceller import LONGEST_GRACE_S, MOST_OVERDUE, request_to_stop
+from continuum._journal.cascade import Root, stopped
 from continuum._journal.commit import (
     Announcement,
     Beat,
@@ -26,7 +28,7 @@ from continuum._journal.commit import (
 )
 from continuum._journal.deliveries import Sent, kind_and_name, told_apart
 from continuum._journal.memory import writing
-from continuum._journal.memory.cascade import Cascade, cancel
+from continuum._journal.memory.cascade import Cascade, cascade
 from continuum._journal.memory.tables import RunRow, Tables, WorkerRow
 from continuum.errors import Failure
 
@@ -117,11 +119,42 @@ class Memory(Tables):
 
     def cancel(self, run_id: str, reason: str) -> Cascade | None:
         """End a run and every live run below it. None: somebody's lock holds it up."""
-        tree = [self.runs[run_id]] if run_id in self.runs else []
-        tree += [run for level in self.descendants(run_id) for run in level]
+        return self._cascade([stopped(run_id, reason)])
+
+    def request_cancel(self, run_id: str, reason: str, grace_s: float) -> str | None:
+        """Ask a live run to stop by a deadline; return its state as it was, None: there is no such run."""
+        run = self.runs.get(run_id)
+        if run is None or not run.live:
+            return None if run is None else run.state
+        due_us = self.now_us() + int(min(max(grace_s, 0.0), LONGEST_GRACE_S) * 1_000_000)
+        if run_id in self.cancellations:
+            before_us, said = self.cancellations[run_id]
+            self.cancellations[run_id] = min(before_us, due_us), said
+        else:
+            self.cancellations[run_id] = due_us, reason
+            message = request_to_stop(run_id, reason)
+            self.put(run_id, message.type, message.key, message.payload)
+        return run.state
+
+    def overdue(self) -> Cascade:
+        """Cancel runs whose deadline has passed, but what somebody's lock holds."""
+        now, done = self.now_us(), Cascade()
+        due = sorted((due_us, run_id) for run_id, (due_us, _) in self.cancellations.items() if due_us <= now)
+        live = {run_id for _, run_id in due if run_id in self.runs and self.runs[run_id].live}
+        for run_id in [run_id for _, run_id in due if run_id not in live]:
+            del self.cancellations[run_id]
+        for run_id in [run_id for _, run_id in due if run_id in live][:MOST_OVERDUE]:
+            if run_id in self.cancellations and (one := self.cancel(run_id, self.cancellations[run_id][1])):
+                done.take(one)
+        return done
+
+    def _cascade(self, roots: Sequence[Root]) -> Cascade | None:
+        ids = [root.run_id for root in roots]
+        tree = [self.runs[run_id] for run_id in ids if run_id in self.runs]
+        tree += [run for run_id in ids for level in self.descendants(run_id) for run in level]
         if any(run.live and run.run_id in self.locked for run in tree):
             return None
-        return cancel(self, run_id, reason)
+        return cascade(self, roots, {})
 
     def send(self, messages: Sequence[Message]) -> Sent:
         """Put messages into inboxes of live runs, but those that were sent before."""
@@ -185,9 +218,7 @@ class Memory(Tables):
         ready: dict[str, None] = {}
         for run_id in run_ids:
             run = self.runs.get(run_id)
-            if run is None or run_id not in self.inbox or not self.is_free(run):
-                continue
-            if run.wakeup_us is not None and run.wakeup_us <= self.now_us():
+            if run is None or not self.wakes(run):
                 continue
             if run_id in self.locked:
                 again.append(run_id)
@@ -259,7 +290,8 @@ class Memory(Tables):
         )
         silent = sum(row.silent(now) for row in others)
         count = len(others) - silent + (worker is not None)
-        return Beat(worker is not None, now, count, deaths, bool(silent))
+        overdue = any(due_us <= now for due_us, _ in self.cancellations.values())
+        return Beat(worker is not None, now, count, deaths, bool(silent), overdue)
 
     def clear_suspicion(self, worker: str | None, run_ids: Collection[str]) -> set[str]:
         """Forgive suspects that a worker holds."""
@@ -311,9 +343,7 @@ class Memory(Tables):
             run = self.runs.get(run_id)
             if run is None or not run.live:
                 dropped += len(self.inbox.pop(run_id))
-            elif (
-                self.is_free(run) and run_id not in self.locked and (run.wakeup_us is None or run.wakeup_us > now)
-            ):
+            elif run_id not in self.locked and self.wakes(run):
                 self.arm_now(run)
                 armed += 1
                 ready.add(run.definition)

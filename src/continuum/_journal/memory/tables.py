@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from continuum._core.entries import Entry
+from continuum._core.jsontext import dump
 from continuum._journal.commit import Announcement, Claimed, Mail
 
 LIVE = frozenset(("pending", "running", "suspended", "parked"))
@@ -74,6 +75,9 @@ class RunRow:
             self.suspected,
             self.deaths,
             self.retry,
+            self.namespace,
+            None if self.attributes is None else dump(self.attributes),
+            self.trace,
         )
 
 
@@ -128,6 +132,7 @@ class Tables:
         self.tasks: dict[int, TaskRow] = {}
         self.deliveries: dict[tuple[str, str], bytes | None] = {}  # by run and id: the answer, if it has one
         self.delivered: dict[tuple[str, str], str] = {}  # by run and id: the kind and name of what was sent
+        self.cancellations: dict[str, tuple[int, str]] = {}  # by run: when it is overdue, and the reason
         self.announced: dict[tuple[str, str, int, str], Announcement] = {}
         self.swept_us: int | None = None
         self.sweep_cursor = ""
@@ -199,6 +204,15 @@ class Tables:
     def is_free(self, run: RunRow) -> bool:
         """Tell whether a worker could claim the run if it were due."""
         return run.owner is None and run.state in CLAIMABLE
+
+    def wakes(self, run: RunRow) -> bool:
+        """Tell whether mail makes a free run due that is not; one with a time to begin begins no sooner."""
+        if run.run_id not in self.inbox or not self.is_free(run):
+            return False
+        if run.wakeup_us is not None and run.wakeup_us <= self.now_us():
+            return False
+        asked = any(mail.type == "cancel_requested" for mail in self.inbox[run.run_id].values())
+        return run.state != "pending" or asked
 
     # --- messages
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -82,6 +83,13 @@ class MemoryViews:
         ids = sorted(run.run_id for run in found if run.run_id > after)[:limit]
         return await self.describe_all(ids)
 
+    async def outline(
+        self, run_id: str, *, levels: int | None = None, after: str = "", limit: int = PAGE
+    ) -> list[description.RunRow]:
+        """Return runs as ``below`` does, without the values that authors gave them."""
+        rows = await self.below(run_id, levels=levels, after=after, limit=limit)
+        return [replace(row, input=b"null", result=None, published=None, attributes=None) for row in rows]
+
 
 def described(run: RunRow) -> description.RunRow:
     state = run.state
@@ -109,6 +117,7 @@ def described(run: RunRow) -> description.RunRow:
         run.error,
         run.published,
         None if run.attributes is None else dump(run.attributes),
+        run.trace,
     )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from continuum._journal.backoff import Backoff
 from continuum._journal.commit import Commit, Fenced, Outcome, Rejected, Stale, Undone, Unknown
+from continuum._journal.endings import reaches_below
 from continuum._journal.hooks import Hooks
 from continuum._journal.memory.hints import MemoryHints
 from continuum._journal.memory.store import Memory
@@ -79,7 +80,7 @@ class Writer:
         self._rows += group.rows
         if self._closed:
             self.settle(group, [Unknown() for _ in commits])
-        elif group.rows > LARGE_ROWS or any(commit.cancels for commit in commits):
+        elif group.rows > LARGE_ROWS or any(map(reaches_below, commits)):
             self._large.put(group)
         else:
             self._small.put(group)

@@ -28,7 +28,8 @@ from continuum._journal.commit import (
     Stale,
     Undone,
 )
-from continuum._journal.memory.cascade import Cascade, cancel
+from continuum._journal.endings import reaches_below, trees
+from continuum._journal.memory.cascade import Cascade, bring_about
 from continuum._journal.memory.tables import HOUR_US, RunRow, Tables, TaskRow
 from continuum._journal.render import LAST_US, retry_text
 from continuum._journal.storable import is_storable
@@ -64,8 +65,8 @@ def flush(tables: Tables, worker: str | None, groups: Sequence[Group]) -> Writte
             _write(tables, worker, commit, existed, receivers, done)
         done.outcomes.append(tuple([_committed(now, commit, existed, receivers) for commit in group]))
     for group in written:
-        for wanted in (wanted for commit in group for wanted in commit.cancels):
-            done.cascades.append(cancel(tables, wanted.run_id, wanted.reason))
+        if any(map(reaches_below, group)):
+            done.cascades.append(bring_about(tables, group))
     return done
 
 
@@ -85,10 +86,10 @@ def _stand(tables: Tables, worker: str | None, group: Group) -> tuple[Outcome, .
 def _touched(tables: Tables, group: Group) -> Iterable[str]:
     for commit in group:
         yield commit.run_id
-        for wanted in commit.cancels:
-            yield wanted.run_id
-            for level in tables.descendants(wanted.run_id):
-                yield from (run.run_id for run in level if run.live)
+    for run_id in trees(group):
+        yield run_id
+        for level in tables.descendants(run_id):
+            yield from (run.run_id for run in level if run.live)
 
 
 def _judge(tables: Tables, worker: str | None, commit: Commit) -> Outcome | None:
@@ -124,13 +125,15 @@ def fault(commit: Commit) -> str:
     match status:
         case Complete(value) | Fail(value) | Cancel(value) | Park(value):
             values.append(value)
-        case Passivate(_, waiting_for):
+        case Passivate(_, waiting_for) | Continue(_, _, _, waiting_for):
             texts.append(waiting_for)
-        case Keep() | Continue():
+        case Keep():
             pass
     values += [commit.published] if commit.published is not None else []
     texts += [answer.delivery_id for answer in commit.answers]
     values += [answer.payload for answer in commit.answers]
+    if commit.descendants != "leave" and not isinstance(status, Complete | Fail | Cancel):
+        return f"run {commit.run_id!r} does not end here, and so does nothing below it"
     return next((f"text that cannot be stored: {text!r}" for text in texts if not is_storable(text)), "") or next(
         (f"not JSON: {value[:80]!r}" for value in values if not _is_json(value)), ""
     )
@@ -257,10 +260,13 @@ def _stand_anew(tables: Tables, run: RunRow, commit: Commit) -> None:
     run.waiting_for, run.suspected, run.deaths, run.wakeup_us = None, False, 0, None
     run.result = run.error = None
     match status:
-        case Continue(version, entries):
+        case Continue(version, entries, wakeup_us, waiting_for):
             run.generation, run.version = run.generation + 1, version
             run.journal[run.generation] = dict(enumerate(entries))
-            return
+            if wakeup_us is None:
+                return
+            run.state, run.waiting_for = "pending", waiting_for
+            tables.arm(run, min(max(wakeup_us, 0), LAST_US))
         case Passivate(wakeup_us, waiting_for):
             run.state, run.waiting_for = "suspended", waiting_for
             tables.arm(run, None if wakeup_us is None else min(max(wakeup_us, 0), LAST_US))

@@ -12,4 +12,5 @@ select exists (select 1 from b) as alive, (extract(epoch from clock_timestamp())
       and worker_id is distinct from :worker) as workers,
   (select count(*) from {schema}.workers where dead_at > now() - interval '10 minutes') as deaths,
   exists (select 1 from {schema}.workers where dead_at is null and worker_id is distinct from :worker
-            and beat_at < now() - lease_s * interval '1 second') as silent
+            and beat_at < now() - lease_s * interval '1 second') as silent,
+  exists (select 1 from {schema}.cancellations where due_at <= now()) as overdue

@@ -1,3 +1,6 @@
--- Finds the highest level of live runs below a depth: where a cascade goes on, or null at its end. Locks nothing.
-select min(depth) from {schema}.runs
-where run_id > :first and run_id < :last and depth > :depth and state in ('pending', 'running', 'suspended', 'parked')
+-- Finds the highest level of live runs below a depth in some trees: where a cascade goes on, or null at its end. Locks
+-- nothing.
+select min(q.depth) from unnest(:trees::text[]) t cross join lateral (
+  select min(depth) as depth from {schema}.runs
+  where run_id > t || '/' and run_id < t || '0' and depth > :depth
+    and state in ('pending', 'running', 'suspended', 'parked')) q

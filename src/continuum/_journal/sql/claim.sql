@@ -20,7 +20,8 @@ mine as (
     next_wakeup_at = null, started_at = coalesce(r.started_at, now())
   where r.run_id = any(array(select run_id from due))
   returning r.run_id, r.lease_token, r.generation, r.workflow, r.version, r.depth,
-    (extract(epoch from r.started_at) * 1000000)::bigint as started_us, r.input, r.suspected, r.deaths, r.retry),
+    (extract(epoch from r.started_at) * 1000000)::bigint as started_us, r.input, r.suspected, r.deaths, r.retry,
+    r.namespace, r.attributes, r.trace),
 later as materialized (
   select extract(epoch from min(x.at) - now())::float8 as seconds
   from unnest(:workflows::text[], :versions::int[]) d(w, v) cross join lateral (

@@ -7,7 +7,8 @@
 -- are only looked up, and who wakes them is settled after the commit (poke.sql). One update a row at most: of two in
 -- one statement, one would be lost. A commit that consumes a message which is not there is stale and void: under the
 -- same lease nobody else takes messages, so this very worker has journaled it before. A part between "if" and "end" is
--- left out when no commit of the batch needs it.
+-- left out when no commit of the batch needs it. How a run stands afterwards is its "op": n as before, p passivated,
+-- t ended, d parked, c in its next generation, w waiting for that one to begin.
 with o as materialized (
   select * from json_to_recordset(:own::json) x(r text, tok bigint, grp int, op text, st text, at bigint, wf text,
                                                  res json, err json, v int, pub json, say bool)),
@@ -94,13 +95,14 @@ msg as (insert into {schema}.inbox (run_id, type, key, payload) select "to", t, 
 -- if standing
 , up as (
   update {schema}.runs r set
-    state = case ok.op when 't' then ok.st when 'p' then 'suspended' when 'd' then 'parked' else r.state end,
+    state = case ok.op when 't' then ok.st when 'p' then 'suspended' when 'd' then 'parked' when 'w' then 'pending'
+      else r.state end,
     result = ok.res, error = ok.err, waiting_for = ok.wf,
     published = case when ok.say then coalesce(ok.pub, 'null') else r.published end,
     completed_at = case ok.op when 't' then now() end,
-    generation = r.generation + (ok.op = 'c')::int, version = coalesce(ok.v, r.version),
+    generation = r.generation + (ok.op in ('c', 'w'))::int, version = coalesce(ok.v, r.version),
     lease_owner = case when ok.op in ('n', 'c') then r.lease_owner end,
-    next_wakeup_at = case ok.op when 'p' then timestamptz 'epoch' + ok.at * interval '1 microsecond' end,
+    next_wakeup_at = case when ok.op in ('p', 'w') then timestamptz 'epoch' + ok.at * interval '1 microsecond' end,
     suspected = r.suspected and ok.op = 'n', deaths = case ok.op when 'n' then r.deaths else 0 end
   from ok where r.run_id = ok.r and (ok.op <> 'n' or ok.say))
 -- end

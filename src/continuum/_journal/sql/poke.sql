@@ -1,5 +1,6 @@
 -- Arms runs that have mail and nobody to read it, and tells workers; run after the commit that sent the mail, by the
--- sender and by who gave up the lease. Whichever of the two comes later sees what the other committed.
+-- sender and by who gave up the lease. Whichever of the two comes later sees what the other committed. A pending run with
+-- a time to begin begins no sooner: its mail waits, but for the request to stop.
 --
 -- Locks the runs it arms and skips those that others hold: a claimer reads the inbox after its claim, one who gives
 -- up a lease pokes too, and a transaction that is rolled back leaves the run in "again", to be tried once more.
@@ -7,7 +8,9 @@ with quick as materialized (select set_config('synchronous_commit', 'off', true)
 can as materialized (
   select q.run_id, q.depth from {schema}.runs q, quick
   where q.run_id = any(:run_ids::text[]) and q.lease_owner is null and q.state in ('pending', 'running', 'suspended')
-    and coalesce(q.next_wakeup_at > now(), true) and exists (select 1 from {schema}.inbox i where i.run_id = q.run_id)),
+    and coalesce(q.next_wakeup_at > now(), true)
+    and exists (select 1 from {schema}.inbox i where i.run_id = q.run_id
+                and (q.state <> 'pending' or i.type = 'cancel_requested'))),
 got as materialized (
   select q.run_id from {schema}.runs q
   where q.run_id = any(array(select run_id from can)) and q.lease_owner is null

@@ -8,4 +8,5 @@ where r.run_id = any(array(
     on q.run_id = x.run_id and q.lease_token >= x.token
   where q.lease_owner = :worker order by q.depth, q.run_id for update of q skip locked))
 returning r.run_id, r.lease_token, r.generation, r.workflow, r.version, r.depth,
-  (extract(epoch from r.started_at) * 1000000)::bigint, r.input, r.suspected, r.deaths, r.retry
+  (extract(epoch from r.started_at) * 1000000)::bigint, r.input, r.suspected, r.deaths, r.retry, r.namespace, r.attributes,
+  r.trace

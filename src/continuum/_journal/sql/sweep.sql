@@ -14,7 +14,10 @@ arm as (
   where r.run_id = any(array(
     select q.run_id from {schema}.runs q
     where q.run_id = any(array(select run_id from j where lease_owner is null
-                               and state in ('pending', 'running', 'suspended') and coalesce(next_wakeup_at > now(), true)))
+                               and state in ('pending', 'running', 'suspended') and coalesce(next_wakeup_at > now(), true)
+                               and (state <> 'pending' or exists (select 1 from {schema}.inbox i
+                                                                  where i.run_id = j.run_id
+                                                                    and i.type = 'cancel_requested'))))
       and q.lease_owner is null and q.state in ('pending', 'running', 'suspended')
     order by q.depth, q.run_id for update skip locked))
   returning r.workflow, r.version),
