@@ -121,7 +121,7 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(ROOT / "pyproject.toml", root)
     package = root / "src" / "continuum"
     (package / "_core").mkdir(parents=True)
-    for module in ("__init__", "_core/__init__", "policies", "errors"):
+    for module in ("__init__", "_core/__init__", "policies", "errors", "failures"):
         (package / f"{module}.py").touch()
     return root
 
