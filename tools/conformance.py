@@ -19,7 +19,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("tests/conformance", "tests/processes", "tests/crash")
+FOLDERS = tuple(ROOT / "tests" / name for name in ("conformance", "processes", "crash"))
 SENTENCES = FOLDERS[0] / "sentences.txt"
 CODE = re.compile(r"\b([A-Z]{2}\d{2})\b")
 WORST_FIRST = ("fails", "skipped", "holds")
