@@ -29,12 +29,13 @@ class Codec(Generic[T]):
     pydantic is dear.
     """
 
-    __slots__ = ("_adapter", "_annotation", "_from_json", "_to_json", "what")
+    __slots__ = ("_adapter", "_annotation", "_from_json", "_schema", "_to_json", "what")
 
     def __init__(self, annotation: Any, what: str) -> None:
         self.what = what
         self._annotation = annotation
         self._adapter: TypeAdapter[T] | None = None
+        self._schema: dict[str, Any] | None = None
         self._to_json: Callable[..., bytes] = self._first_to_json
         self._from_json: Callable[..., T] = self._first_from_json
 
@@ -102,10 +103,12 @@ class Codec(Generic[T]):
 
     def schema(self) -> dict[str, Any] | None:
         """Return the JSON schema of what this decodes, or None for what has none."""
-        try:
-            return self.prepare().json_schema()
-        except Exception:  # noqa: BLE001 - of the author's types; they work without
-            return None
+        if self._schema is None:  # made once: every worker of a process announces it, and a test has many
+            try:
+                self._schema = self.prepare().json_schema()
+            except Exception:  # noqa: BLE001 - of the author's types; they work without
+                return None
+        return self._schema
 
     def _first_to_json(self, value: T, **options: Any) -> bytes:
         self.prepare()
