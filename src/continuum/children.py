@@ -7,14 +7,13 @@ worker that has its code runs it, and its parent's crash does not touch it.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
 from contextvars import Context
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, get_args, overload
 from zlib import crc32
 
-from continuum._core.child import Child
+from continuum._core.child import Child, InOrderOfEnds
 from continuum._core.codec import ANY, Codec
 from continuum._core.commands import SendSignal
 from continuum._core.family import Family
@@ -22,7 +21,7 @@ from continuum._core.faults import never
 from continuum._core.keys import check_text
 from continuum._core.loop import WorkflowLoop, running_workflow
 from continuum.errors import ChildCancelled, ChildFailed, DefinitionError
-from continuum.policies import ChildOptions, Duration, ParentClose, Retry, with_options
+from continuum.policies import ChildOptions, Duration, ParentClose, Retry, expect, with_options
 from continuum.workflow import Workflow, current, entered
 
 __all__ = [
@@ -278,7 +277,7 @@ def child(flow: Any, value: Any = None, /, *, id: str | None = None, **options: 
 
 async def await_child(ref: ChildRef[R]) -> R:
     """Wait until a child ends and return its result. Raises ``ChildFailed`` or ``ChildCancelled``."""
-    return await ref
+    return await _expect_ref("await_child", ref)
 
 
 @overload
@@ -294,7 +293,7 @@ async def await_children(refs: Iterable[ChildRef[Any]], *, return_exceptions: bo
     ``return_exceptions`` all are waited for and errors stand in the list.
     """
     family = (await entered("await_children")).machine.children
-    pairs = [(ref, family.find(ref.id)) for ref in refs]
+    pairs = _found("await_children", family, refs)
     children = [found for _, found in pairs]
     await family.wait_all(children, fail_fast=not return_exceptions)
     if not return_exceptions and (failed := family.first_failed(children)) is not None:
@@ -308,53 +307,20 @@ def as_completed(refs: Iterable[ChildRef[R]]) -> AsyncIterator[ChildRef[R]]:
     >>> async for ref in as_completed(refs):  # doctest: +SKIP
     ...     receipt = await ref
     """
-    return _AsCompleted(current("as_completed").machine.children, refs)
+    family = current("as_completed").machine.children
+    return InOrderOfEnds(_found("as_completed", family, refs), family.ask)
 
 
-class _AsCompleted(Generic[R]):
-    __slots__ = ("_family", "_left", "_ready", "_waiting")
+def _found(function: str, family: Family, refs: Iterable[ChildRef[R]]) -> list[tuple[ChildRef[R], Child]]:
+    given: object = refs
+    if isinstance(given, ChildRef) or not isinstance(given, Iterable):
+        raise TypeError(f"{function}() takes an iterable of refs of children: got {given!r}")
+    return [(ref, family.find(_expect_ref(function, ref).id)) for ref in refs]
 
-    def __init__(self, family: Family, refs: Iterable[ChildRef[R]]) -> None:
-        pairs = [(ref, family.find(ref.id)) for ref in refs]
-        ended = sorted((pair for pair in pairs if pair[1].outcome is not None), key=lambda pair: pair[1].order)
-        self._family = family
-        self._ready = deque(ref for ref, _ in ended)
-        self._left = len(pairs)
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        for ref, found in pairs:
-            if found.outcome is None:
-                family.ask(found)
-                found.waiters.append(lambda ref=ref: self._ended(ref))  # type: ignore[misc]
 
-    def __aiter__(self) -> _AsCompleted[R]:
-        return self
-
-    async def __anext__(self) -> ChildRef[R]:
-        if self._left == 0:
-            raise StopAsyncIteration
-        self._left -= 1
-        try:
-            while not self._ready:
-                future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                self._waiting.append(future)
-                await future
-        except BaseException:
-            self._left += 1
-            if self._ready:  # woken and cancelled at once: the child is the next one's
-                self._wake()
-            raise
-        return self._ready.popleft()
-
-    def _ended(self, ref: ChildRef[R]) -> None:
-        self._ready.append(ref)
-        self._wake()
-
-    def _wake(self) -> None:
-        while self._waiting:
-            future = self._waiting.popleft()
-            if not future.done():
-                future.set_result(None)
-                return
+def _expect_ref(function: str, ref: ChildRef[R]) -> ChildRef[R]:
+    expect(f"what {function}() waits for", ref, ChildRef, "a ref of a child, as start_child() returns")
+    return ref
 
 
 def _result_or_error(ref: ChildRef[R]) -> R | ChildFailed | ChildCancelled:
@@ -384,9 +350,9 @@ async def _start_and_wait(
     return cast("R", family.value(started, flow.name, flow.result))
 
 
-def child_options(function: str, options: dict[str, Any]) -> ChildOptions:
-    """Return the options of a child that ``function`` was given, checked."""
-    made = with_options(function, _DEFAULT, options)
+def child_options(function: str, options: dict[str, Any], *, beside: Iterable[str] = ("id",)) -> ChildOptions:
+    """Return the options of a child that ``function`` was given, checked. ``beside`` are its other ones."""
+    made = with_options(function, _DEFAULT, options, beside=beside)
     if made.attributes is None:
         return made
     # As JSON has them; what no database stores is refused here.

@@ -12,7 +12,7 @@ from typing import Any
 
 from continuum._core.codec import ANY
 from continuum._core.commands import SendSignal
-from continuum._core.jsontext import load
+from continuum._core.jsontext import canonical, load
 from continuum._core.keys import check_text
 from continuum._tracing import attach
 from continuum.children import MAX_NAME_BYTES
@@ -29,9 +29,9 @@ CALLED: ContextVar[Called] = ContextVar("continuum_activity")
 class RunInfo:
     """The run that asks.
 
-    ``attributes`` are plain JSON, its own and those inherited; a change of them reaches nobody. ``version`` is
-    that of the generation, ``attempt`` counts from 1, for a child with ``retry=``. ``depth`` counts the runs above
-    it; a root's ``parent_run_id`` is None.
+    ``attributes`` are plain JSON, its own and those inherited, in the order of their names; a change of them
+    reaches nobody. ``version`` is that of the generation, ``attempt`` counts from 1, for a child with ``retry=``.
+    ``depth`` counts the runs above it; a root's ``parent_run_id`` is None.
     """
 
     id: str
@@ -101,7 +101,7 @@ def run_info() -> RunInfo:
         context.depth,
         _parent_id(context.run_id),
         context.namespace,
-        {} if context.attributes is None else load(context.attributes),
+        {} if context.attributes is None else canonical(load(context.attributes)),
         context.trace,
     )
 

@@ -33,6 +33,7 @@ class RunDescription:
     first generation. ``error`` says why it failed, was cancelled or is parked; ``str(error)`` is "Type: message".
     ``waiting_for`` is text for people, as of the last time the run left memory. ``depth`` counts the runs above
     it, ``generation`` counts from 1. Times are aware, in the database's clock. ``worker_id`` is who holds the run.
+    ``stop_by`` and ``stop_reason`` tell of a run that was asked to stop and has not ended: until when it may take.
     ``attributes`` and ``traceparent`` are those it was started with, or inherited.
     ``published`` is what the workflow last gave to ``set_state``. ``input``, ``result`` and ``published`` have the
     types of the workflow where the handle knows it and they still fit, else they are plain JSON.
@@ -57,6 +58,8 @@ class RunDescription:
     published: Any
     attributes: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
     traceparent: str | None = None
+    stop_by: datetime | None = None
+    stop_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ def described(
     """Return ``row`` as callers see it. ``workers`` counts the live ones that have a workflow's version."""
     known = flow if flow is not None and flow.name == row.workflow else None
     error = None if row.error is None else failure_of(row.error)
+    lives = row.completed_at is None
     return RunDescription(
         id=row.run_id,
         workflow=row.workflow,
@@ -108,6 +112,8 @@ def described(
         published=_value(row.published, known.state if known else None),
         attributes={} if row.attributes is None else plain(row.attributes),
         traceparent=row.trace,
+        stop_by=row.stop_by if lives else None,
+        stop_reason=row.stop_reason if lives else None,
     )
 
 

@@ -109,7 +109,7 @@ class DefinitionError(ContinuumError, TypeError):
 
 
 class InvalidId(ContinuumError, ValueError):
-    """An id is empty, too long or holds a character that ids do not have."""
+    """An id, a name or a reason is blank, too long or holds a character that it cannot have."""
 
 
 class InvalidSetting(ContinuumError, ValueError):
@@ -368,5 +368,7 @@ class RunFailed(RemoteError):
     """A run failed. ``type``, ``message`` and ``traceback`` are those of the exception that ended it."""
 
     def __init__(self, run_id: str, failure: Failure) -> None:
-        super().__init__(failure, f"run {run_id!r} failed: {failure}")
+        reason, whole = str(failure.reason()), str(failure)
+        first = "" if reason in whole else f": {reason}"  # a group's own text says nothing of its members
+        super().__init__(failure, f"run {run_id!r} failed: {whole}{first}")
         self.run_id = run_id

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 __all__ = ["Failure"]
 
+_OF_CHILDREN = ("ChildFailed", "ChildTimedOut", "MapFailed")
+_PASSING_ON = (*_OF_CHILDREN, "ActivityFailed", "ActivityTimedOut", "SideEffectFailed")
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -35,11 +38,27 @@ class Failure:
             failure = failure.cause
 
     def origin(self) -> Failure:
-        """Return what failed at the bottom: this, or what the child failed with of which this tells, and so on."""
+        """Return what failed at the bottom: this, or what failed in the child of which this tells."""
         found = self
-        while found.type in ("ChildFailed", "ChildTimedOut") and found.cause is not None:
+        while found.type in _OF_CHILDREN and found.cause is not None:
             found = found.cause
         return found
+
+    def reason(self) -> Failure:
+        """Return what went wrong first, behind all that only passes it on: activities, children, groups."""
+        found = self
+        while True:
+            if found.parts:
+                found = found.parts[0]
+            elif found.type in _PASSING_ON and found.cause is not None:
+                found = found.cause
+            else:
+                return found
+
+    def brief(self) -> str:
+        """Return one text that begins with the reason, for where little room is."""
+        reason, whole = str(self.reason()), str(self)
+        return whole if reason == whole else f"{reason} ({whole.removesuffix(f': {reason}')})"
 
     def __str__(self) -> str:
         return f"{self.type}: {self.message}" if self.message else self.type

@@ -22,7 +22,7 @@ from continuum._core.keys import check_child_key, child_run_id
 from continuum._core.loop import WorkflowLoop, running_workflow
 from continuum.children import Cancelled, ChildRef, Completed, Failed, Outcome, check_flow, child_options
 from continuum.errors import ChildCancelled, ChildFailed, MapFailed
-from continuum.policies import ChildOptions, expect
+from continuum.policies import ChildOptions, MapPolicy
 from continuum.workflow import Workflow, current
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MapResult", "map_children"]
 
+_OWN_OPTIONS = ("id", "concurrency", "min_successful", "tolerate_failures", "rest", "collect")
 MOST_NAMED = 1_000  # of the children that decided a map: in its entry, and in a result that collects nothing
 
 T = TypeVar("T")
@@ -71,8 +72,9 @@ def map_children(
 ) -> Coroutine[Any, Any, MapResult[R]]:
     """Run a child for every item, at most ``concurrency`` at a time, and return what they came to.
 
-    ``items`` may be any iterable or an async one, which may await activities; an item is pulled when there is
-    room. ``id`` names the child of an item; without it ids are derived as those of ``start_child`` are. The map is
+    ``items`` may be any iterable with an order of its own (no set) or an async one, which may await activities; an
+    item is pulled when there is room. ``id`` names the child of an item; without it ids are derived as those of
+    ``start_child`` are. Items of one id and one input have one child, which counts for each of them. The map is
     over when all have ended, as soon as ``min_successful`` have completed, or with more than ``tolerate_failures``
     failed or cancelled (None: any number): then, and if ``min_successful`` cannot be reached any more, it raises
     ``MapFailed``. The children in flight at that time are cancelled, or abandoned: they go on. So they are when
@@ -89,8 +91,8 @@ def map_children(
     loop = current("map_children")
     loop.scope()
     checked = check_flow("map_children", flow)
-    policy = _Policy(concurrency, min_successful, tolerate_failures, rest, collect)
-    made = child_options("map_children()", cast("dict[str, Any]", options))
+    policy = MapPolicy(concurrency, min_successful, tolerate_failures, rest, collect)
+    made = child_options("map_children()", cast("dict[str, Any]", options), beside=_OWN_OPTIONS)
     _check_items(items, policy)
     if id is not None and not callable(id):
         raise TypeError(f"id is a function that gives an item's child id: got {id!r}")
@@ -103,7 +105,7 @@ async def _map(
     flow: Workflow[Any, R],
     items: Iterable[Any] | AsyncIterable[Any],
     name: Callable[[Any], str] | None,
-    policy: _Policy,
+    policy: MapPolicy,
     options: ChildOptions,
 ) -> MapResult[R]:
     if loop.stopped:
@@ -112,34 +114,9 @@ async def _map(
     return await _Window(loop, flow, items, name, policy, options).run()
 
 
-@dataclass(frozen=True, slots=True)
-class _Policy:
-    """When a map is over, and how it goes on until then."""
-
-    concurrency: int
-    min_successful: int | None
-    tolerate_failures: int | None
-    rest: Literal["cancel", "abandon"]
-    collect: bool
-
-    def __post_init__(self) -> None:
-        expect("concurrency", self.concurrency, int, "a whole number")
-        if self.concurrency < 1:
-            raise ValueError(f"concurrency is at least 1: got {self.concurrency}")
-        if self.min_successful is not None:
-            expect("min_successful", self.min_successful, int, "a whole number")
-            if self.min_successful < 1:
-                raise ValueError(f"min_successful is at least 1, or None for all: got {self.min_successful}")
-        if self.tolerate_failures is not None:
-            expect("tolerate_failures", self.tolerate_failures, int, "a whole number")
-            if self.tolerate_failures < 0:
-                raise ValueError(f"tolerate_failures must not be negative: got {self.tolerate_failures}")
-        if self.rest not in ("cancel", "abandon"):
-            raise ValueError(f"rest is 'cancel' or 'abandon': got {self.rest!r}")
-        expect("collect", self.collect, bool, "True or False")
-
-
-def _check_items(items: object, policy: _Policy) -> None:
+def _check_items(items: object, policy: MapPolicy) -> None:
+    if isinstance(items, (set, frozenset)):  # another process has them in another order
+        raise TypeError("items is a set, which has no order that a replay could repeat; pass sorted(items)")
     if not isinstance(items, (Iterable, AsyncIterable)):
         raise TypeError(f"items is an iterable or an async iterable: got {items!r} of type {type(items).__name__}")
     if policy.min_successful is not None and isinstance(items, Sized) and policy.min_successful > len(items):
@@ -155,7 +132,7 @@ class _Window(Generic[R]):
         flow: Workflow[Any, R],
         items: Iterable[Any] | AsyncIterable[Any],
         name: Callable[[Any], str] | None,
-        policy: _Policy,
+        policy: MapPolicy,
         options: ChildOptions,
     ) -> None:
         self._loop = loop
@@ -296,6 +273,11 @@ class _Window(Generic[R]):
             self._hear(at)
 
     def _hear(self, at: int) -> None:
+        child, _ = self._open[at]
+        if child.fleeting:  # kept all the same if its ref may be handed out
+            completed = isinstance(child.outcome, e.ChildCompleted)
+            before = self._completed if completed else self._failed + self._cancelled
+            child.fleeting = not self._may_decide(completed, before + 1)
         self._heard.append(at)
         _wake(self._news)
 
@@ -314,9 +296,14 @@ class _Window(Generic[R]):
         alike = self._completed if completed else self._failed + self._cancelled
         if collect:
             self._outcomes[at] = outcome
-        elif (completed and self._policy.min_successful is None) or alike > MOST_NAMED:
-            return
-        self._ends.append((child.key, completed))
+        if collect or self._may_decide(completed, alike):
+            self._ends.append((child.key, completed))
+
+    def _may_decide(self, completed: bool, alike: int) -> bool:
+        """Say whether a child may be one of those that are named, as the ``alike``-th that ended as it has."""
+        policy = self._policy
+        decides = policy.min_successful is not None or (policy.tolerate_failures is not None and not completed)
+        return decides and alike <= MOST_NAMED
 
     def _lost(self, child: Child, at: int) -> Failed | Cancelled:
         try:

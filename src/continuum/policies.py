@@ -16,6 +16,7 @@ __all__ = [
     "ActivityOptions",
     "ChildOptions",
     "Duration",
+    "MapPolicy",
     "ParentClose",
     "Retry",
     "duration",
@@ -150,6 +151,33 @@ class ChildOptions:
             object.__setattr__(self, "timeout", duration("timeout", self.timeout))
 
 
+@dataclass(frozen=True, slots=True)
+class MapPolicy:
+    """When a map is over, how it goes on until then, and what it keeps; see ``map_children``."""
+
+    concurrency: int
+    min_successful: int | None
+    tolerate_failures: int | None
+    rest: Literal["cancel", "abandon"]
+    collect: bool
+
+    def __post_init__(self) -> None:
+        expect("concurrency", self.concurrency, int, "a whole number")
+        if self.concurrency < 1:
+            raise ValueError(f"concurrency is at least 1: got {self.concurrency}")
+        if self.min_successful is not None:
+            expect("min_successful", self.min_successful, int, "a whole number")
+            if self.min_successful < 1:
+                raise ValueError(f"min_successful is at least 1, or None for all: got {self.min_successful}")
+        if self.tolerate_failures is not None:
+            expect("tolerate_failures", self.tolerate_failures, int, "a whole number")
+            if self.tolerate_failures < 0:
+                raise ValueError(f"tolerate_failures must not be negative: got {self.tolerate_failures}")
+        if self.rest not in ("cancel", "abandon"):
+            raise ValueError(f"rest is 'cancel' or 'abandon': got {self.rest!r}")
+        expect("collect", self.collect, bool, "True or False")
+
+
 def _expect_common(retry: object, priority: object) -> None:
     if retry is not None:
         expect("retry", retry, Retry, "a Retry(...)")
@@ -157,10 +185,15 @@ def _expect_common(retry: object, priority: object) -> None:
         expect("priority", priority, int, "a whole number")
 
 
-def with_options(where: str, options: _Options, changes: Mapping[str, Any]) -> _Options:
-    """Return ``options`` with ``changes`` applied; an unknown name raises ``TypeError`` with the nearest one."""
+def with_options(
+    where: str, options: _Options, changes: Mapping[str, Any], *, beside: Iterable[str] = ()
+) -> _Options:
+    """Return ``options`` with ``changes`` applied; an unknown name raises ``TypeError`` with the nearest one.
+
+    ``beside`` are names of what the caller takes itself, and may have been meant.
+    """
     if not changes:
         return options
-    known = {field.name for field in fields(options)}
-    refuse_unknown(where, (name for name in changes if name not in known), known)
+    known: set[str] = {field.name for field in fields(options)}
+    refuse_unknown(where, (name for name in changes if name not in known), known.union(beside))
     return replace(options, **changes)

@@ -194,7 +194,8 @@ class RunHandle(Generic[R]):
 
         With ``grace`` (seconds or ``timedelta``) the run is asked first: its main task gets ``CancelledError``,
         and its clean-up may wait for activities and children. If it lets the error through, or has not ended when
-        the time is over, it is cancelled with all that is below it; if it returns, it has completed. On return the
+        the time is over, it is cancelled with all that is below it; if it returns, it has completed, and if it
+        raises another error, failed: then each child stays or goes as its ``on_parent_close`` says. On return the
         request and its deadline are durable: whatever becomes of workers, somebody keeps it. Asked again, the
         earlier deadline counts.
 
@@ -296,7 +297,10 @@ class RunHandle(Generic[R]):
         if row.completed_at is not None:
             return End(row.state, row.result, row.error)
         doing = f" by worker {found.worker_id!r}" if found.worker_id else ""
-        waiting = f", waiting for {found.waiting_for}" if found.waiting_for else ""
+        if found.stop_by is not None:
+            doing += f", asked to stop by {found.stop_by:%Y-%m-%d %H:%M:%S} UTC ({found.stop_reason})"
+        waits = "last waited for" if found.state == "running" else "waiting for"
+        waiting = f", {waits} {found.waiting_for}" if found.waiting_for else ""
         standing = getattr(journal, "standing", _unknown)(self.id)
         raise TimeoutError(f"{told}: it is {found.state}{doing}{waiting}{standing}{then}")
 

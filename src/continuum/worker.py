@@ -9,12 +9,13 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from inspect import iscoroutinefunction
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from continuum._engine.engine import Engine
 from continuum._engine.health import Health
-from continuum._engine.hooks import EngineHooks
+from continuum._engine.hooks import EngineHooks, Told
 from continuum._engine.settings import WorkerSettings
 from continuum._journal.protocol import Journal
 from continuum.client import Client
@@ -75,10 +76,11 @@ class Worker:
         **settings: Unpack[WorkerChanges],
     ) -> None:
         _check(client, sources)
+        told = _checked_listeners(listeners)
         self.definitions = Definitions(sources)
         self.settings = WorkerSettings.resolve(settings, os.environ)
         hooks = hooks or EngineHooks()
-        self._hooks = EngineHooks(hooks.journal, hooks.points, (*hooks.listeners, *listeners))
+        self._hooks = EngineHooks(hooks.journal, hooks.points, (*hooks.listeners, *told))
         self._client = client
         self._address = None if port is None else (host, port)
         self._engine: Engine | None = None
@@ -208,6 +210,19 @@ def _check(client: object, sources: object) -> None:
         )
     if isinstance(sources, (list, tuple, set, frozenset)) and not sources:
         raise ValueError("Worker(client, sources): there is nothing to run; give it modules or definitions")
+
+
+def _checked_listeners(listeners: Any) -> tuple[Told, ...]:
+    """Return the listeners. Raises ``TypeError`` for one that cannot be called: later only the log would tell."""
+    if isinstance(listeners, (str, bytes)) or not isinstance(listeners, Iterable):
+        raise TypeError(f"listeners is a list of functions, as [told]: got {listeners!r}")
+    told: tuple[Any, ...] = tuple(cast("Iterable[Any]", listeners))
+    for listener in told:
+        if not callable(listener):
+            raise TypeError(f"a listener is a function of a name and its fields: got {listener!r}")
+        if iscoroutinefunction(listener) or iscoroutinefunction(type(listener).__call__):
+            raise TypeError(f"a listener is a plain function, it is not awaited: got {listener!r}")
+    return told
 
 
 def _only(group: BaseExceptionGroup[Exception]) -> BaseException:

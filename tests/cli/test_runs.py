@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from continuum._core.failure import encode_failure
-from continuum._journal.commit import Complete, Fail, Park, Passivate
+from continuum._journal.commit import Complete, Continue, Fail, Park, Passivate
 from continuum.errors import Failure
 from tests.cli.conftest import Run
 from tests.cli.harness import begun, boom, ended, made
@@ -149,10 +150,10 @@ def test_show_tells_why_a_run_failed_with_the_chain_of_causes(run: Run, here: st
     assert below[:3] == [
         r"  ValueError: no such \x1b[31morder",
         "  caused by KeyError: 'o1'",
-        "traceback of ValueError:",
+        r"traceback of ValueError: no such \x1b[31morder",
     ]
     assert "harness.py" in below[3]
-    assert "traceback of KeyError:" in below
+    assert "traceback of KeyError: 'o1'" in below
     shown = json.loads(run("runs", "show", "bad", "--json")[1])
     assert shown["error"]["cause"]["type"] == "KeyError"
     assert shown["created_at"].endswith("Z")
@@ -204,9 +205,34 @@ def test_a_history_is_a_line_an_entry(run: Run, here: str) -> None:
     events = lines(run("runs", "history", "r", "--json")[1])
     assert [(event["seq"], event["key"]) for event in events] == [(1, "a"), (2, "b")]
     assert events[1]["payload"]["input"] == "\x1b[2J\u202e"
-    assert run("runs", "history", "r", "--generation", "2") == (0, "no entries\n", "")
+    assert run("runs", "history", "r", "--generation", "2") == (
+        *(0, "no entries: the run has come to generation 1\n", ""),
+    )
     assert run("runs", "history", "fresh") == (0, "no entries\n", "")
     assert run("runs", "history", "r", "--generation", "0")[0] == 2
+
+
+def test_a_history_without_entries_says_which_generation_a_run_is_in(run: Run, here: str) -> None:
+    async def later(journal: Any) -> None:
+        began = entry("", b'{"input":2,"carried":0,"child_deadlines":{}}', "run_started")
+        await write(journal, turn(await begun(journal, "r", "order_flow"), status=Continue(1, (began,))))
+
+    made(here, later)
+    assert run("runs", "history", "r", "--generation", "1") == (
+        *(0, "no entries: those of generation 1 were deleted, or there were none\n", ""),
+    )
+
+
+def test_a_run_in_memory_tells_what_it_waited_for_last(run: Run, here: str) -> None:
+    async def taken_up(journal: Any) -> None:
+        one = await begun(journal, "r", "order_flow")
+        await write(journal, turn(one, status=Passivate(0, "signal 'go'")))
+        await claim(journal, ("order_flow", 1))
+
+    made(here, taken_up)
+    assert "  running  " in run("runs", "list")[1]
+    assert run("runs", "list")[1].rstrip().endswith("last waited for signal 'go'")
+    assert "\nlast waited for: signal 'go'\n" in run("runs", "show", "r")[1]
 
 
 def test_a_tree_shows_each_run_below_its_parent(run: Run, here: str) -> None:
@@ -260,6 +286,74 @@ def test_lines_are_as_wide_as_the_terminal_and_no_wider(
     assert "CREATED" in run("runs", "list")[1]
     monkeypatch.delenv("COLUMNS")
     assert "名" * 100 in run("runs", "list")[1], "what is no terminal gets the whole line"
+
+
+def test_a_remark_that_finds_no_room_has_a_line_of_its_own(
+    run: Run, here: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    uuid = "01a203df-7227-759d-847b-7c5799436e24"
+    made(here, ended(uuid, Fail(boom())), ended("01a203df-7227-759d-847b-7c5799436e25", COMPLETE))
+    _, done, failed, why = run("runs", "list")[1].splitlines()
+    assert done.split()[2] == "completed"
+    assert failed.split()[:3] == [uuid, "order_flow", "failed"]
+    assert why == r"  ValueError: no such \x1b[31morder"
+
+
+def test_a_remark_begins_with_what_went_wrong_first(run: Run, here: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    declined = Failure("ValueError", "declined")
+    charged = Failure("ActivityFailed", "activity 'charge' failed: ValueError: declined", cause=declined)
+    group = Failure("ExceptionGroup", "unhandled errors (2 sub-exceptions)", parts=(charged, declined))
+    one = Failure("ChildFailed", "child 'a/b' (c) failed: ExceptionGroup: unhandled errors", cause=group)
+    made(here, ended("a", Fail(encode_failure(charged))), ended("g", Fail(encode_failure(one))))
+    monkeypatch.setenv("COLUMNS", "200")
+    assert (
+        run("runs", "tree", "a")[1]
+        .rstrip()
+        .endswith("  ValueError: declined (ActivityFailed: activity 'charge' failed)")
+    )
+    assert (
+        run("runs", "tree", "g")[1]
+        .rstrip()
+        .endswith("  ValueError: declined (ChildFailed: child 'a/b' (c) failed: ExceptionGroup: unhandled errors)")
+    )
+
+
+def test_a_run_that_was_asked_to_stop_says_so_everywhere_until_it_has_ended(run: Run, here: str) -> None:
+    async def asked(journal: Any) -> None:
+        found = await begun(journal, "slow", "order_flow")
+        await journal.request_cancel("slow", "too dear", 3600)
+        done = await begun(journal, "done", "order_flow")
+        await journal.request_cancel("done", "too dear", 3600)
+        await write(journal, turn(done, status=COMPLETE))
+        await write(journal, turn(found, children=(child("slow", "kid", workflow="order_flow"),)))
+        await journal.request_cancel("slow/kid", "and you", 3600)
+
+    made(here, asked)
+    remark = r"asked to stop, (1 h 0 min|59 min \d+ s) left: "
+    for command in (["list"], ["tree", "slow"]):
+        assert re.search(remark + "too dear", run("runs", *command)[1])
+    assert re.search(remark + "and you", run("runs", "tree", "slow")[1]), "also without values"
+    assert re.search(r"^to stop by: +\S+Z \(.* left\): too dear$", run("runs", "show", "slow")[1], re.MULTILINE)
+    assert "stop" not in run("runs", "show", "done")[1]
+    shown = json.loads(run("runs", "show", "slow", "--json")[1])
+    assert (shown["stop_reason"], shown["stop_by"][-1]) == ("too dear", "Z")
+
+
+def test_show_leaves_out_frames_that_are_not_the_authors_and_says_whose_they_are(run: Run, here: str) -> None:
+    own = '  File "/srv/shop/flows.py", line 7, in {}\n    await it\n'
+    ours = '  File "/srv/lib/site-packages/continuum/_core/machine.py", line 1, in turn\n    run()\n'
+    parts = tuple(Failure("OSError", name, ours + own.format(name)) for name in ("first", "second"))
+    group = Failure("ExceptionGroup", "two of them", ours, parts=parts)
+    failed = Failure("ChildFailed", "child 'a/b' (c)\nfailed", ours + own.format("top"), cause=group)
+    made(here, ended("a", Fail(encode_failure(failed))))
+    printed = run("runs", "show", "a")[1]
+    assert printed[printed.index("traceback") :] == (
+        f"traceback of ChildFailed: child 'a/b' (c) failed\n{own.format('top')}"
+        f"traceback of OSError: first\n{own.format('first')}"
+        f"traceback of OSError: second\n{own.format('second')}"
+    )
+    assert "machine.py" in json.loads(run("runs", "show", "a", "--json")[1])["error"]["traceback"]
 
 
 def test_a_terminal_without_unicode_gets_none_and_a_reader_that_leaves_is_no_error(here: str) -> None:

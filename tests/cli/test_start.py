@@ -70,6 +70,7 @@ def test_an_input_comes_from_the_line_a_file_or_stdin(
         (["1", "--input", "bad.json"], "the input is given twice"),
         (["1", "--id", "a/b"], "run id 'a/b' must not hold '/'"),
         (["1", "--id", ""], "a run id must not be empty"),
+        (["1", "--id", " "], "a run id must not be blank"),
     ],
 )
 def test_an_input_or_id_that_cannot_be_used_is_one_line_and_writes_nothing(
@@ -98,6 +99,11 @@ def test_an_unknown_workflow_is_refused_with_the_nearest(run: Run, here: str) ->
     [
         (["start", "order_flow", "--wiat"], "unrecognized arguments: --wiat; did you mean --wait?"),
         (["start", "order_flow", "--wait", "{}"], "argument --wait: it is a number of seconds, not '{}'"),
+        (
+            ["cancel", "r", "--grace", "1e18"],
+            "--grace: it is a number of seconds of at most a hundred years, not '1e18'",
+        ),
+        (["update", "r", "u", "--timeout", "inf"], "argument --timeout: it is a number of seconds, not 'inf'"),
         (["start", "order_flow", "1", "2"], "unrecognized arguments: 2"),
         (["start"], "required: WORKFLOW"),
         (["signal", "r"], "required: NAME"),

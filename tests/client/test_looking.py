@@ -45,6 +45,8 @@ async def test_a_description_has_all_that_is_known(client: Client, engine: Postg
         "published": None,
         "attributes": {},
         "traceparent": None,
+        "stop_by": None,
+        "stop_reason": None,
     }
     assert fresh.created_at > before
     assert fresh.input == Order("o1")

@@ -20,7 +20,7 @@ from continuum import (
     RunHandle,
 )
 from continuum._core.failure import encode_failure
-from continuum._journal.commit import Announcement, Claimed, Complete, Park, Passivate
+from continuum._journal.commit import Announcement, Claimed, Complete, Fail, Park, Passivate
 from continuum._journal.journal import PostgresJournal
 from tests.client.flows import Order, Receipt, audit_flow, complete, fail, order_flow, take
 from tests.journal.harness import child, claim, soon, strike, turn, until, write
@@ -77,6 +77,18 @@ async def test_a_failed_run_raises_what_was_recorded_with_its_causes(
     found = await run.describe()
     assert (found.state, found.error) == ("failed", error.failure)
     assert str(found.error) == "ValueError: no such order"
+
+
+async def test_a_failed_group_says_what_one_of_its_members_failed_with(
+    client: Client, engine: PostgresJournal
+) -> None:
+    one = Failure("ActivityFailed", "activity 'charge' failed", cause=Failure("ValueError", "declined"))
+    group = Failure("ExceptionGroup", "in a TaskGroup (1 sub-exception)", parts=(one,))
+    run = await client.start(order_flow, Order("o1"), id="r")
+    await write(engine, turn(await take(engine, "r"), status=Fail(encode_failure(group))))
+    text = r"^run 'r' failed: ExceptionGroup: in a TaskGroup \(1 sub-exception\): ValueError: declined$"
+    with pytest.raises(RunFailed, match=text):
+        await run.result()
 
 
 async def test_a_cancelled_run_raises_why_and_whoever_falls_with_it_says_so(

@@ -50,7 +50,7 @@ async def test_an_input_that_does_not_fit_is_refused_and_nothing_is_written(clie
     assert select(database, "select run_id from continuum.runs") == []
 
 
-@pytest.mark.parametrize("bad", ["", "a/b", "line\n", "\ud800", "nul\0", "é" * 451])
+@pytest.mark.parametrize("bad", ["", "  ", "a/b", "line\n", "\ud800", "nul\0", "é" * 451])
 async def test_an_id_that_cannot_name_a_root_is_refused(client: Client, bad: str) -> None:
     with pytest.raises(InvalidId):
         await client.start(audit_flow, id=bad)
@@ -143,7 +143,7 @@ async def test_a_handle_is_made_without_looking(client: Client) -> None:
     for verb in (missing.resume(), client.list_children("missing"), client.tree("missing")):
         with pytest.raises(RunNotFound):
             await verb
-    for bad in ("", "nul\0", "\ud800", "x" * 901):
+    for bad in ("", " ", "nul\0", "\ud800", "x" * 901):
         with pytest.raises(InvalidId):
             client.get_run(bad)
 

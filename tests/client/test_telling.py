@@ -193,7 +193,7 @@ async def test_resuming_a_run_that_is_not_parked_changes_nothing(client: Client)
 
 async def test_a_reason_that_cannot_be_stored_is_refused(client: Client) -> None:
     run = await client.start(order_flow, Order("o1"), id="r")
-    for bad in ("", "nul\0", "x" * 1001):
+    for bad in ("", " ", "nul\0", "x" * 1001):
         with pytest.raises(InvalidId, match="reason"):
             await run.cancel(bad)
     assert (await run.describe()).state == "pending"

@@ -82,6 +82,41 @@ async def born(cluster: Cluster, run_id: str) -> None:
     await cluster.until_state(run_id, "pending", "running", "suspended")
 
 
+async def test_who_goes_through_its_attributes_does_so_alike_in_another_worker(cluster: Cluster) -> None:
+    """CH10 the order of names and the spelling of numbers are the same before the database has seen them."""
+    said: list[str] = []
+
+    @workflow
+    async def lists() -> str:
+        for name, given in run_info().attributes.items():
+            await echo(f"{name}: {given!r}")
+        return await wait_signal("go", str)
+
+    @workflow
+    async def above() -> str:
+        return await child(lists, id="kid", attributes={"zz": 1e20, "a": {"d": -0.0, "c": 1}, "bbb": 2})
+
+    @activity
+    async def echo(words: str) -> None:
+        said.append(words)
+
+    for round_ in range(2):
+        async with cluster.worker([above, lists, echo]):
+            if round_ == 0:
+                run = await cluster.start(above, id="p", attributes={"y": 1e16, "b": 1})
+                await cluster.until_entry("p/kid", "activity_completed", "echo-5")
+            else:
+                await cluster.client.signal("p/kid", "go", "on")
+                assert await run.result(timeout=10) == "on"
+    assert said == [
+        "a: {'c': 1, 'd': 0.0}",
+        "b: 1",
+        "bbb: 2",
+        "y: 10000000000000000",
+        "zz: 100000000000000000000",
+    ]
+
+
 @BOTH
 async def test_labels_stay_from_generation_to_generation(cluster: Cluster, settings: dict[str, Any]) -> None:
     """CN04 attributes, namespace and parent link stay; a child of a later generation inherits the same."""

@@ -42,6 +42,9 @@ async def test_when_its_time_has_come_anybody_claims_it(world: World) -> None:
         await retried(one, 1)
         (run,) = (await claim(other)).values()
         assert (run.generation, run.token) == (2, 2)
+        row = await one.describe("r")
+        assert row is not None
+        assert row.waiting_for is None
         assert world.state("r") == "running"
         (loaded,) = await other.load([run])
         assert [found.key for found in loaded.entries] == ["", "b"]

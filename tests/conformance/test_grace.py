@@ -120,6 +120,26 @@ async def test_a_run_whose_clean_up_fails_has_failed(cluster: Cluster) -> None:
     assert (await cluster.client.get_run("p/kid").describe()).generation == 1
 
 
+async def test_whoever_looks_at_a_run_that_was_asked_to_stop_is_told_until_it_has_ended(cluster: Cluster) -> None:
+    async with cluster.worker([deaf, idle]):
+        run = await cluster.start(deaf, "x", id="r")
+        await cluster.until_state("r/below", "running", "suspended")
+        assert (await run.describe()).stop_by is None
+        await run.cancel("too dear", grace=LONG)
+        found = await run.describe()
+        assert found.stop_reason == "too dear"
+        assert found.stop_by is not None
+        assert found.stop_by > found.created_at + timedelta(seconds=LONG)
+        for tree in (await cluster.client.tree("r"), await cluster.client.tree("r", values=False)):
+            assert [(one.stop_by, one.stop_reason) for one in tree] == [(found.stop_by, "too dear"), (None, None)]
+        assert [one.stop_by for one in await cluster.client.list_runs()] == [found.stop_by]
+        with pytest.raises(TimeoutError, match=r"asked to stop by \d{4}-.* UTC \(too dear\)"):
+            await run.result(timeout=0)
+        await run.cancel("now")
+        ended = await run.describe()
+        assert (ended.stop_by, ended.stop_reason) == (None, None)
+
+
 @pytest.mark.parametrize("settings", [{}, FORGETFUL], ids=["resident", "forgetful"])
 async def test_a_run_that_does_not_stop_is_cancelled_when_the_grace_is_over(
     cluster: Cluster, settings: dict[str, float]

@@ -11,7 +11,10 @@ import pytest
 from continuum import (
     Activity,
     DuplicateChildId,
+    EncodeError,
+    MapFailed,
     activity,
+    await_children,
     map_children,
     wait_signal,
     workflow,
@@ -181,6 +184,78 @@ async def test_a_map_that_collects_nothing_tells_of_every_child(
     async with cluster.worker([parent, double, add], listeners=[told], **settings):
         assert await cluster.result(parent, id="p") == 40
     assert len(told.of("child.completed", parent_run_id="p", workflow="double")) == 40
+
+
+@SETTINGS
+async def test_a_child_that_several_items_name_is_told_of_once(
+    cluster: Cluster, settings: dict[str, float]
+) -> None:
+    """CH39 CH25 `collect=False` forgets who has ended, and the journal answers again; listeners hear it once."""
+    told = Told()
+
+    @workflow
+    async def parent() -> list[int]:
+        same: Any = {"id": str, "concurrency": 2, "collect": False}
+        return [(await map_children(double, [1, 2, 3, 1, 2, 3, 1], **same)).completed for _ in range(3)]
+
+    async with cluster.worker([parent, double, add], listeners=[told], **settings):
+        assert await cluster.result(parent, id="p") == [7, 7, 7]
+        await told.until("run.completed", run_id="p")
+    for what in ("child.started", "child.completed"):
+        assert sorted(event["child_run_id"] for event in told.of(what)) == ["p/1", "p/2", "p/3"], what
+
+
+@SETTINGS
+async def test_refs_of_those_that_decided_a_map_know_how_they_ended(
+    cluster: Cluster, settings: dict[str, float]
+) -> None:
+    """CH33 CH39 also with `collect=False`; who asks them makes no entry, and listeners hear nothing twice."""
+    told = Told()
+
+    @workflow
+    async def parent() -> list[Any]:
+        done = await map_children(double, [1, 2, 3], concurrency=1, min_successful=2, collect=False)
+        known = [ref.result() for ref in done.decided_by if ref.done()]
+        try:
+            await map_children(fails, ["no"], id=str, timeout=60, collect=False)
+        except MapFailed as error:
+            known += [str(ref.exception()) for ref in error.result.decided_by if ref.done()]
+        return [*known, *await await_children(done.decided_by)]
+
+    async with cluster.worker([parent, double, add, fails], listeners=[told], **settings):
+        two, four, failure, *again = await cluster.result(parent, id="p")
+        await told.until("run.completed", run_id="p")
+    assert (two, four, again) == (2, 4, [2, 4])
+    assert "no" in failure
+    assert len(told.of("child.completed")) == 2
+    assert len(told.of("child.failed")) == 1
+
+
+async def test_children_that_fall_with_an_item_that_is_none_begin_nothing(cluster: Cluster) -> None:
+    """CH33 children that the same commit starts and cancels are never run."""
+    called: list[int] = []
+
+    @activity
+    async def acts(number: int) -> None:
+        called.append(number)
+
+    @workflow
+    async def kid(number: int) -> None:
+        await acts(number)
+
+    @workflow
+    async def parent() -> str:
+        wrong: Any = [1, 2, 3, "no number"]
+        with pytest.raises(EncodeError):
+            await map_children(kid, wrong)
+        return await wait_signal("go", str)
+
+    async with cluster.worker([parent, kid, acts]):
+        run = await cluster.start(parent, id="p")
+        await cluster.until_entry("p", "child_cancelled", "kid-3")
+        await run.signal("go", "on")
+        assert await run.result(timeout=10) == "on"
+    assert called == []
 
 
 @workflow

@@ -7,10 +7,11 @@ import asyncio
 import pytest
 
 from continuum._core.failure import encode_failure
+from continuum._journal.canceller import MOST_OVERDUE
 from continuum._journal.commit import Complete, Park, Passivate
 from continuum.errors import DatabaseRefused, Failure
 from tests.conformance.harness import World
-from tests.journal.harness import KID, begin, child, claim, root, soon, turn, write
+from tests.journal.harness import KID, begin, child, claim, root, signal, soon, task, turn, write
 from tests.until import until
 
 BOOM = encode_failure(Failure("Boom", "it went wrong"))
@@ -96,6 +97,28 @@ async def test_a_run_that_ends_in_time_is_left_as_it_is(world: World) -> None:
         assert world.count("cancellations") == 0
 
 
+async def test_what_lives_below_a_run_that_ends_in_time_keeps_what_it_has_waiting(world: World) -> None:
+    """CA10 the deadline of a run that has ended takes nothing from those that it left behind."""
+    async with world.journal() as journal:
+        (run,) = await begin(journal)
+        await write(journal, turn(run, children=(child("r", "k"),)))
+        kid = (await claim(journal, KID))["r/k"]
+        await write(journal, turn(kid, tasks=(task(),), children=(child("r/k", "g"),)))
+        await journal.request_cancel("r", "", 0)
+        await write(journal, turn(run, status=Complete(b"1")))
+        await journal.request_cancel("r/k", "", 3_600)
+        await journal.send([signal("r/k"), signal("r/k/g")])
+        before = [world.count(what) for what in ("inbox", "tasks")]
+        assert await journal.cancel_overdue() == 0
+        assert [world.count(what) for what in ("inbox", "tasks")] == before
+        assert len((await journal.mail(["r/k"]))["r/k"]) == 2
+        assert world.count("cancellations") == 1
+        world.lapse_deadlines()
+        assert await journal.cancel_overdue() == 2
+        assert await journal.mail(["r/k", "r/k/g"]) == {}
+        assert [world.count(what) for what in ("tasks", "cancellations")] == [0, 0]
+
+
 async def test_a_plain_cancel_in_the_meantime_cancels_at_once(world: World) -> None:
     """CA10 a cancel without grace ends the run at once, and the deadlines of all it ends are gone."""
     async with world.journal() as journal:
@@ -147,3 +170,31 @@ async def test_who_is_held_by_somebody_keeps_no_other_from_being_cancelled(world
             assert await journal.cancel_overdue() == 2
             assert world.state("b") == "running"
         assert await journal.cancel_overdue() == 1
+
+
+async def test_as_many_as_are_cancelled_at_a_time_may_be_held_and_the_next_one_falls(world: World) -> None:
+    """CA10 whoever is held for long is left out, and the others' turn comes all the same."""
+    held = [f"h{number}" for number in range(MOST_OVERDUE)]
+    async with world.journal() as journal:
+        await journal.start([root(run_id) for run_id in (*held, "r", "s")])
+        for run_id in (*held, "r", "s"):
+            await journal.request_cancel(run_id, "", 0)
+        with world.hold(*held):
+            assert await soon(journal.cancel_overdue()) == 2
+            assert await soon(journal.cancel_overdue()) == 0
+            assert world.state("r") == world.state("s") == "cancelled"
+        assert await soon(journal.cancel_overdue()) == MOST_OVERDUE
+        assert not (await journal.beat()).overdue
+
+
+async def test_as_many_as_are_cancelled_at_a_time_may_have_ended_and_the_next_one_falls(world: World) -> None:
+    """CA10 the deadlines of those that ended in time keep no other from being cancelled."""
+    ended = [f"e{number}" for number in range(99)]
+    async with world.journal() as journal:
+        runs = await begin(journal, root("e99"), *(root(run_id) for run_id in ended))
+        await journal.start([root("r")])
+        for run_id in (*(run.run_id for run in runs), "r"):
+            await journal.request_cancel(run_id, "", 0)
+        await write(journal, *(turn(run, status=Complete(b"1")) for run in runs))
+        assert await soon(journal.cancel_overdue()) == 1
+        assert world.count("cancellations") == 0

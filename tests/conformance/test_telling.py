@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from continuum import (
+    ChildCancelled,
+    ChildFailed,
     ChildRef,
     ChildTimedOut,
     activity,
@@ -95,6 +97,38 @@ async def test_a_child_of_an_earlier_generation_is_told_of_with_its_workflow(
     assert len(told.of("child.started")) == 3
 
 
+@BOTH
+async def test_a_later_generation_is_told_the_same_of_a_child_whose_time_was_over(
+    cluster: Cluster, settings: dict[str, Any]
+) -> None:
+    """CH39 by the message that it was cancelled and by its row; listeners have heard it already."""
+
+    @workflow
+    async def parent(refs: list[ChildRef[None]]) -> list[str]:
+        if not refs:
+            ref = start_child(idle, id="kid", timeout=0.05)
+            with pytest.raises(ChildTimedOut):
+                await ref
+            continue_as_new([ref])
+        answers: list[str] = []
+        for ref in (refs[0], start_child(idle, id="kid")):
+            try:
+                await ref
+            except (ChildFailed, ChildCancelled) as error:
+                answers.append(type(error).__name__)
+            await wait_signal("go")
+        return answers
+
+    told = Told()
+    async with cluster.worker([parent, idle], listeners=[told], **settings):
+        run = await cluster.start(parent, [], id="p")
+        for _ in range(2):
+            await run.signal("go")
+        assert await run.result(timeout=10) == ["ChildTimedOut", "ChildTimedOut"]
+        await told.until("run.completed", run_id="p")
+    assert of_children(told) == [("failed", "p/kid", "idle")]
+
+
 async def test_what_falls_in_a_cascade_falls_silently(cluster: Cluster) -> None:
     """CH39 no parent lives to hear of it: a child that its parent cancels is told of, what lies below is not."""
 
@@ -120,6 +154,30 @@ async def test_what_falls_in_a_cascade_falls_silently(cluster: Cluster) -> None:
         await run.cancel()
         assert {found.state for found in await cluster.client.tree("p")} == {"cancelled"}
     assert of_children(told) == [("cancelled", "p/one", "middle")]
+
+
+async def test_a_cascade_is_a_line_in_the_log_and_not_one_for_each_run(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who cancels thousands of runs finds them in the tables, not in the log of each worker."""
+    caplog.set_level(logging.INFO, "continuum")
+
+    @workflow
+    async def parent() -> None:
+        await await_children([start_child(idle, id=f"kid-{n}") for n in range(20)])
+
+    async with cluster.worker([parent, idle]):
+        run = await cluster.start(parent, id="p")
+        await cluster.until_entry("p", "child_started", "kid-19")
+        caplog.clear()
+        await run.cancel()
+
+        async def dropped() -> bool:
+            return "21 runs were taken away or cancelled" in caplog.text
+
+        await until(dropped)
+    assert sum("kid-" in record.getMessage() for record in caplog.records) == 1
+    assert "p/kid-19" not in caplog.text
 
 
 async def test_a_listener_that_raises_harms_nobody(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:

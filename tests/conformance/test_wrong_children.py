@@ -48,6 +48,7 @@ async def plain(n: int) -> int:
 
 WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "an empty id": (lambda: start_child(idle, id=""), InvalidId, "child id must not be empty"),
+    "a blank id": (lambda: start_child(idle, id="  "), InvalidId, "child id must not be blank"),
     "an id with a slash": (lambda: start_child(idle, id="a/b"), InvalidId, "must not hold '/'"),
     "an id with a line end": (lambda: start_child(idle, id="a\n"), InvalidId, "must not hold '\\n'"),
     "an id of 81 bytes": (lambda: start_child(idle, id="x" * 81), InvalidId, "longer than 80 bytes"),

@@ -217,8 +217,10 @@ def test_the_same_key_with_the_same_input_is_the_same_child() -> None:
     assert run.result == ["one", "one"]
 
 
-@pytest.mark.parametrize("how", ["input", "workflow"])
-def test_the_same_key_for_another_child_is_refused_at_the_call(how: str) -> None:
+@pytest.mark.parametrize(
+    ("how", "words"), [("input", "as ship with another input"), ("workflow", "as ship and not as audit")]
+)
+def test_the_same_key_for_another_child_is_refused_at_the_call(how: str, words: str) -> None:
     """CH25: same key with another workflow or input raises DuplicateChildId."""
 
     @workflow
@@ -230,7 +232,9 @@ def test_the_same_key_for_another_child_is_refused_at_the_call(how: str) -> None
             return str(error)
         return "started"
 
-    assert "run-1/x" in Run(flow).result
+    said = Run(flow).result
+    assert "run-1/x" in said
+    assert words in said
 
 
 def test_a_key_taken_in_an_earlier_generation_is_raised_at_the_await() -> None:

@@ -36,7 +36,7 @@ def test_a_fresh_child_with_a_timeout_has_a_timer_with_its_parent() -> None:
     assert start.options.timeout == timedelta(minutes=1)
     assert timer == StartTimer("p.timeout", START_US + 60_000_000)
     run.fired()
-    assert run.commands[0] == CancelChild("p", "run-1/p", "timeout")
+    assert run.commands[0] == CancelChild("p", "run-1/p", "timeout", timed_out=True)
     assert run.result == "run-1/p part True"
 
 

@@ -15,6 +15,7 @@ from continuum import (
     activity,
     child,
     continue_as_new,
+    map_children,
     on_update,
     start_child,
     wait_signal,
@@ -122,6 +123,8 @@ def test_named_errors_are_not_tried_again_whatever_wraps_them() -> None:
         if how == "in a group":
             async with asyncio.TaskGroup() as group:
                 group.create_task(charge("o1"))
+        if how == "a map":
+            await map_children(ship, ["o1"], id=lambda _: "ship")
         await (child(ship, "o1", id="ship") if how == "a child" else charge("o1"))
 
     given = Failure("CardDeclined", "no")
@@ -129,13 +132,13 @@ def test_named_errors_are_not_tried_again_whatever_wraps_them() -> None:
 
     def failing(how: str, *names: str | type[BaseException]) -> Run:
         run = Run(fails, how, retry=Retry(max_attempts=3, non_retryable=names))
-        if how == "a child":
+        if how in ("a child", "a map"):
             run.child_failed("ship", behind)
         elif how != "itself":
             run.failed("charge-1", given)
         return run
 
-    for how in ("itself", "an activity", "in a group", "a child"):
+    for how in ("itself", "an activity", "in a group", "a child", "a map"):
         assert isinstance(failing(how, "CardDeclined").closing, FailRun), how
         assert isinstance(failing(how, CardDeclined, "Other").closing, FailRun), how
         assert isinstance(failing(how, "Other").closing, RetryRun), how

@@ -76,7 +76,13 @@ def test_a_root_has_no_parent() -> None:
 
 @pytest.mark.parametrize(
     ("name", "payload", "error"),
-    [("", 1, InvalidId), ("x" * 201, 1, InvalidId), (3, 1, TypeError), ("ok", "nul\0", EncodeError)],
+    [
+        ("", 1, InvalidId),
+        (" ", 1, InvalidId),
+        ("x" * 201, 1, InvalidId),
+        (3, 1, TypeError),
+        ("ok", "nul\0", EncodeError),
+    ],
 )
 def test_what_cannot_be_a_signal_is_refused_before_anything_is_decided(
     name: Any, payload: Any, error: type[Exception]
@@ -124,6 +130,36 @@ def test_run_info_says_what_the_run_was_started_with() -> None:
         "parent": "a/b",
         "labels": ["blue", {"tenant": "t1"}, TRACE],
     }
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),  # as an author spells them, and as a jsonb column gives them back
+    [
+        (b'{"zz":1,"a":{"yy":2,"b":[{"dd":3,"c":4}]}}', b'{"a": {"b": [{"c": 4, "dd": 3}], "yy": 2}, "zz": 1}'),
+        (b'{"limit":1e20}', b'{"limit": 100000000000000000000}'),
+        (b'{"limit":1.5e+23}', b'{"limit": 150000000000000000000000}'),
+        (b'{"limit":-1e300}', b'{"limit": -1%b}' % (b"0" * 300)),
+        (b'{"limit":9100000000000000.0}', b'{"limit": 9100000000000000.0}'),
+        (b'{"small":-0.0,"tiny":5e-324}', b'{"tiny": 0.%b5, "small": 0.0}' % (b"0" * 323)),
+        (b'{"half":0.50,"one":1.0,"whole":1}', b'{"one": 1.0, "half": 0.50, "whole": 1}'),
+    ],
+    ids=["names", "large", "larger", "largest", "no exponent", "small", "as they are"],
+)
+def test_attributes_are_told_alike_whether_they_have_been_in_the_database_or_not(
+    given: bytes, stored: bytes
+) -> None:
+    @workflow
+    async def flow() -> str:
+        return repr(run_info().attributes)
+
+    def told(attributes: bytes) -> bytes:
+        machine = Machine(flow, RunContext("r", 1, 0, 10, "default", attributes))
+        closing = machine.apply(e.RunStarted(START_US, b"null")).closing
+        machine.discard()
+        assert isinstance(closing, c.CompleteRun)
+        return closing.result
+
+    assert told(given) == told(stored)
 
 
 def test_without_a_row_there_are_defaults() -> None:

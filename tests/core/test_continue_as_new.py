@@ -196,7 +196,7 @@ def test_the_timeout_of_a_child_is_carried_and_kept_by_the_next_generation() -> 
     second = first.next_generation()
     assert second.commands == (StartTimer("slow.timeout", due), AwaitChild("slow", "run-1/slow"))
     second.restart().fired()
-    assert second.commands[0] == CancelChild("slow", "run-1/slow", "timeout")
+    assert second.commands[0] == CancelChild("slow", "run-1/slow", "timeout", timed_out=True)
     assert second.result == "run-1/slow TimeoutError"
 
 
@@ -225,7 +225,7 @@ def test_a_deadline_that_passed_between_two_generations_cancels_the_child_at_onc
         await wait_signal("next")
 
     run = Run(flow, 2, generation=2, child_deadlines=(("p", START_US - 1),))
-    assert run.command == CancelChild("p", "run-1/p", "timeout")
+    assert run.command == CancelChild("p", "run-1/p", "timeout", timed_out=True)
     assert run.restart().open == ()
 
 

@@ -11,7 +11,9 @@ from continuum import Failure, activity, child, side_effect, start_child, wait_s
 from continuum._core import commands as c
 from continuum._core import events as e
 from continuum._core.entries import DECISIONS, Entry, entry_of_decision, entry_of_event, event_of_entry
+from continuum._core.failure import CHILD_TIMED_OUT
 from continuum._core.faults import Fault, Undecodable
+from continuum._journal.cascade import stopped
 from continuum.policies import ChildOptions
 
 AT = 1_767_225_600_000_001
@@ -71,6 +73,15 @@ def test_a_decision_is_one_json_object_of_a_known_type(decision: c.Decision) -> 
     entry = entry_of_decision(decision, AT)
     assert entry.type in DECISIONS
     assert isinstance(json.loads(entry.payload), dict)
+
+
+def test_a_child_whose_timeout_cancelled_it_is_heard_of_as_the_timeout_told() -> None:
+    """A later generation may be the one that hears of it, and it knows no more than the message says."""
+    told = stopped("r/ship-1", "timeout", timed_out=True).message
+    assert told is not None
+    event = event_of_entry(Entry("child_cancelled", "ship-1", AT, told))
+    assert event == e.ChildFailed(AT, "ship-1", CHILD_TIMED_OUT)
+    assert entry_of_event(event).type == "child_failed"
 
 
 def test_types_of_entries_are_the_events_in_snake_case() -> None:

@@ -152,6 +152,38 @@ def test_what_is_no_workflow_is_no_child(start: Any, thing: Any) -> None:
     assert "@workflow" in message
 
 
+@pytest.mark.parametrize(
+    ("use", "words"),
+    [
+        (lambda ref: continuum.await_children([1, 2]), "what await_children() waits for is a ref of a child"),
+        (
+            lambda ref: continuum.await_children(ref),
+            "await_children() takes an iterable of refs of children: got <child",
+        ),
+        (
+            lambda ref: continuum.await_children(None),
+            "await_children() takes an iterable of refs of children: got None",
+        ),
+        (lambda ref: continuum.await_child(None), "what await_child() waits for is a ref of a child"),
+        (
+            lambda ref: anext(continuum.as_completed([ref, "x"])),
+            "what as_completed() waits for is a ref of a child",
+        ),
+    ],
+    ids=["numbers", "a ref", "nothing", "no ref", "a text"],
+)
+def test_what_is_no_ref_of_a_child_is_not_waited_for(use: Callable[[Any], Any], words: str) -> None:
+    @workflow
+    async def flow() -> str:
+        try:
+            await use(start_child(ship, "o1", id="p"))
+        except TypeError as error:
+            return str(error)
+        return "waited"
+
+    assert words in Run(flow).result
+
+
 @pytest.mark.parametrize("id", ["run-2/ship-1", "run-1", "run-1/ship-1/x", "run-1/", "run-10/ship-1"])
 def test_a_ref_of_another_run_is_refused(id: str) -> None:
     @workflow

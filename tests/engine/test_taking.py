@@ -92,7 +92,25 @@ async def closing(n: int) -> None:
     await wait_signal("end")
 
 
-FLOWS = Definitions([leaf, charging, parent, counting, continuing, sleeping, starting_again, closing, charge])
+@workflow
+async def stillborn(how: str) -> None:
+    refs = [start_child(leaf, n, on_parent_close="cancel" if n == 1 else "abandon") for n in range(3)]
+    if how == "cancels":
+        refs[1].cancel()
+        await wait_signal("end")
+
+
+@workflow
+async def cleaning() -> None:
+    try:
+        await wait_signal("end")
+    finally:
+        start_child(leaf, 1)
+
+
+FLOWS = Definitions(
+    [cleaning, leaf, charging, parent, counting, continuing, sleeping, starting_again, closing, stillborn, charge]
+)
 
 
 class Bench:
@@ -160,6 +178,24 @@ def test_children_that_this_worker_cannot_run_are_not_claimed() -> None:
     commit = bench.take(bench.run("parent", b"3")).commit
     assert commit is not None
     assert commit.claimed == 0
+
+
+@pytest.mark.parametrize("how", ["cancels", "ends"])
+def test_a_child_that_is_cancelled_by_the_commit_that_starts_it_is_not_claimed(how: str) -> None:
+    bench = Bench()
+    commit = bench.take(bench.run("stillborn", b'"%b"' % how.encode())).commit
+    assert commit is not None
+    assert [child.key for child in commit.children] == ["leaf-1", "leaf-3", "leaf-2"]
+    assert commit.claimed == 2
+
+
+def test_nothing_is_claimed_below_a_run_that_lets_its_cancellation_through() -> None:
+    bench = Bench()
+    run = bench.run("cleaning", b"null")
+    bench.take(run)
+    commit = bench.take(run, Arrival(e.CancelRequested(2_000_000, "stop"), mail=1)).commit
+    assert commit is not None
+    assert (len(commit.children), commit.claimed) == (1, 0)
 
 
 def test_an_end_is_told_apart_from_what_is_written() -> None:

@@ -114,6 +114,25 @@ async def test_an_older_release_works_beside_a_newer_one(database: str, monkeypa
     await prepare(database, migrating=False)
 
 
+async def test_a_migration_that_has_to_wait_for_a_table_holds_up_nobody(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "-- oldest release that can work beside it: 1\ncreate index slow on {schema}.runs (trace);"
+    newer = Migration(9000, "9000_slow", text, "abc", 1)
+    known = migrations()
+    async with worker(database) as journal:
+        monkeypatch.setattr(module, "migrations", lambda: (*known, newer))
+        run, other = await begin(journal, root("r"), root("s"))
+        with psycopg.connect(database) as somebody:
+            somebody.execute("update continuum.runs set priority = 1 where run_id = 's'")
+            migrating = asyncio.ensure_future(migrate(database))
+            await blocked(database, "migrate")
+            await write(journal, turn(run, status=Complete(b"1")))
+            assert not migrating.done()
+        assert await soon(migrating) == ["9000_slow"]
+        await write(journal, turn(other, status=Complete(b"1")))
+
+
 async def test_a_migration_that_breaks_leaves_nothing(
     empty_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,7 +37,7 @@ def test_every_statement_prepares_with_every_choice_of_its_parts(servers: object
 
 
 def test_the_flush_has_a_variant_for_every_table() -> None:
-    assert len(variants("flush")) == 2**8
+    assert len(variants("flush")) == 2**9
 
 
 @pytest.mark.parametrize("name", NAMES)

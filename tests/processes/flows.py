@@ -22,13 +22,17 @@ from continuum import (
     workflow,
 )
 
-FOLDER = Path(os.environ.get("CONTINUUM_TEST_FOLDER", "."))
 LOOK_S = 0.01
+
+
+def folder() -> Path:
+    """Return where the ledger lies and where gates appear: asked each time, for a process is forked with this."""
+    return Path(os.environ.get("CONTINUUM_TEST_FOLDER", "."))
 
 
 def note(kind: str, label: str) -> None:
     """Append a line to the ledger: one write, so that lines of several processes do not mix."""
-    ledger = os.open(FOLDER / "ledger", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    ledger = os.open(folder() / "ledger", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(ledger, f"{kind} {label} {os.getpid()}\n".encode())
     finally:
@@ -62,7 +66,7 @@ def step_in_thread(label: str) -> str:
 async def hold(label: str, gate: str) -> str:
     """Last until somebody opens the gate."""
     note("did", label)
-    while not (FOLDER / gate).exists():
+    while not (folder() / gate).exists():
         await asyncio.sleep(LOOK_S)
     return label
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 EARLY = ("continuum.worker", "continuum._journal.journal", "tests.processes.entry", "psycopg")
+FLOWS = ("tests.processes.flows", "tests.processes.parents", "tests.crash.children", "tests.crash.parents")
 running: dict[int, Path] = {}
 
 
@@ -66,9 +67,21 @@ def reap(*_: object) -> None:
         running.pop(pid).write_text(f"{os.waitstatus_to_exitcode(status)}\n")
 
 
+def warm() -> None:
+    """Make what each worker would make of its definitions when it starts, and keeps."""
+    from continuum import Definitions
+    from continuum._engine.engine import announcements
+
+    for module in FLOWS:
+        definitions = Definitions([importlib.import_module(module)])
+        definitions.prepare()
+        announcements(definitions)
+
+
 def main() -> None:
     for module in EARLY:
         importlib.import_module(module)
+    warm()
     signal.signal(signal.SIGCHLD, reap)
     for line in sys.stdin:
         print(start(json.loads(line)), flush=True)

@@ -13,6 +13,7 @@ import pytest
 from examples import batch_orders, expense_approval
 
 from continuum import (
+    DefinitionError,
     Retry,
     activity,
     activity_info,
@@ -333,5 +334,15 @@ def test_beyond_its_bound_it_draws_boundaries_by_seed_and_says_so() -> None:
 def test_what_cannot_be_meant_is_refused() -> None:
     with pytest.raises(ValueError, match="workers= is 1, or 2"):
         crash_explorer(steps_flow, NAMES, workers=3)
-    with pytest.raises(TypeError, match="max_boundries"):
+    with pytest.raises(TypeError, match="'max_boundries'; did you mean 'max_boundaries'"):
         crash_explorer(steps_flow, NAMES, max_boundries=3)
+    for few in (0, -1):  # no kill at all would be equal to everything
+        with pytest.raises(ValueError, match="max_boundaries is a whole number from 1"):
+            crash_explorer(steps_flow, NAMES, max_boundaries=few)
+    with pytest.raises(DefinitionError, match="takes a workflow's definition"):
+        crash_explorer(reset, NAMES)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="exactly_once= are activities' definitions: got 'book'"):
+        crash_explorer(steps_flow, NAMES, exactly_once=["book"])  # type: ignore[list-item]
+    for wrong in (5, (5, print), (timedelta(1), "go")):
+        with pytest.raises(TypeError, match="meanwhile= are pairs of a timedelta and a function"):
+            crash_explorer(steps_flow, NAMES, meanwhile=[wrong])  # type: ignore[list-item]

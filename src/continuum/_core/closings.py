@@ -48,7 +48,8 @@ def closing_of(machine: Machine, main: WorkflowTask | None) -> c.Closing:
     if error is not None:
         return _failed(machine, error)
     try:
-        return c.CompleteRun(machine.program.result.encode(main.result()), machine.children.closes)
+        family = machine.children
+        return c.CompleteRun(machine.program.result.encode(main.result()), family.closes, family.outliving())
     except (EncodeError, DefinitionError) as refused:
         return _failed(machine, refused)
 
@@ -73,7 +74,7 @@ def _failed(machine: Machine, error: BaseException | None) -> c.FailRun | c.Retr
                 family.deadlines(),
                 family.closes,
             )
-    return c.FailRun(failure, family.closes)
+    return c.FailRun(failure, family.closes, family.outliving())
 
 
 def _fraction(machine: Machine) -> float:

@@ -79,11 +79,12 @@ class RefuseChild:
 
 @value
 class CancelChild:
-    """Decision: cancel a child and everything below it."""
+    """Decision: cancel a child and everything below it; ``timed_out`` if because its timeout passed."""
 
     key: str
     run_id: str
     reason: str
+    timed_out: bool = False
 
 
 @value
@@ -144,10 +145,14 @@ class PublishState:
 
 @value
 class CompleteRun:
-    """Closing: the workflow returned. ``closes_children``: a child may live that is to be cancelled with that."""
+    """Closing: the workflow returned. ``closes_children``: a child may live that is to be cancelled with that.
+
+    ``child_deadlines`` are the timeouts of children that may live on.
+    """
 
     result: bytes
     closes_children: bool = False
+    child_deadlines: tuple[tuple[str, int], ...] = ()
 
 
 @value
@@ -156,6 +161,7 @@ class FailRun:
 
     failure: Failure
     closes_children: bool = False
+    child_deadlines: tuple[tuple[str, int], ...] = ()
 
 
 @value

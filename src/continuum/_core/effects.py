@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias, assert_never
 from continuum._core import commands as c
 from continuum._core import events as e
 from continuum._core.entries import Entry, entry_of_decision, entry_of_event
+from continuum._core.keys import child_run_id
 from continuum._core.machine import RunContext, Turn
 from continuum._core.values import value
 from continuum.policies import ChildOptions
@@ -48,10 +49,19 @@ class Message:
 
 @value
 class Cancellation:
-    """A run to be cancelled with everything below it."""
+    """A run to be cancelled with everything below it; ``timed_out`` if because its timeout passed."""
 
     run_id: str
     reason: str
+    timed_out: bool = False
+
+
+@value
+class Deadline:
+    """A child's timeout that its parent keeps no longer: at ``due_us`` any worker cancels the run."""
+
+    run_id: str
+    due_us: int
 
 
 @value
@@ -68,7 +78,8 @@ class Effects:
 
     ``entries`` go to this generation's journal in order. ``closing`` ends the generation; then ``requests`` is
     empty, and if there is a next one, ``next_entries`` are the first of its journal. ``published`` is what people
-    are to see of the run, None: what they saw before. ``descendants`` says what its end does to the runs below.
+    are to see of the run, None: what they saw before. ``descendants`` says what its end does to the runs below,
+    ``deadlines`` when those of its children are to end that may live on.
     """
 
     entries: tuple[Entry, ...]
@@ -81,6 +92,7 @@ class Effects:
     answers: tuple[Answer, ...] = ()
     published: bytes | None = None
     descendants: Descendants = "leave"
+    deadlines: tuple[Deadline, ...] = ()
 
 
 def effects(context: RunContext, event: e.Event, turn: Turn) -> Effects:
@@ -108,8 +120,8 @@ def effects(context: RunContext, event: e.Event, turn: Turn) -> Effects:
                 delivery = f"{context.run_id}/{context.generation}/{key}"
                 signal = entry_of_event(e.SignalReceived(event.at_us, name, payload, delivery))
                 messages.append(Message(run_id, signal.type, signal.key, signal.payload))
-            case c.CancelChild(_, run_id, reason):
-                cancels.append(Cancellation(run_id, reason))
+            case c.CancelChild(_, run_id, reason, timed_out):
+                cancels.append(Cancellation(run_id, reason, timed_out))
             case c.AnswerUpdate(update_id):
                 answers.append(Answer(update_id, entries[-1].payload))
             case c.PublishState(value):
@@ -130,6 +142,7 @@ def effects(context: RunContext, event: e.Event, turn: Turn) -> Effects:
         tuple(answers),
         published,
         _descendants(turn.closing),
+        _deadlines(context, turn.closing),
     )
 
 
@@ -160,6 +173,14 @@ def _descendants(closing: c.Closing | None) -> Descendants:
             return "close"
         case _:
             return "leave"
+
+
+def _deadlines(context: RunContext, closing: c.Closing | None) -> tuple[Deadline, ...]:
+    match closing:
+        case c.CompleteRun(child_deadlines=kept) | c.FailRun(child_deadlines=kept):
+            return tuple(Deadline(child_run_id(context.run_id, key), due_us) for key, due_us in kept)
+        case _:
+            return ()
 
 
 def next_generation(closing: c.Closing | None, at_us: int) -> tuple[Entry, ...]:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from continuum._core import commands as c
 from continuum._core import events as e
-from continuum._core.failure import decode_failure, encode_failure
+from continuum._core.failure import CHILD_TIMED_OUT, decode_failure, encode_failure
 from continuum._core.jsontext import dump, load
 from continuum._core.values import value
 from continuum.errors import DecodeError, Failure
@@ -103,7 +103,7 @@ def entry_of_decision(decision: c.Decision, at_us: int) -> Entry:
         case c.RefuseChild(key, workflow, depth, limit):
             text = dump({"workflow": workflow, "depth": depth, "limit": limit})
             return Entry("child_refused", key, at_us, text)
-        case c.CancelChild(key, _, reason):
+        case c.CancelChild(key, _, reason, _):
             return Entry("child_cancel_requested", key, at_us, dump({"reason": reason}))
         case c.DecideMap(key, why, started, completed, failed, cancelled, decided_by):
             told = {"why": why, "started": started, "completed": completed, "failed": failed}
@@ -209,7 +209,10 @@ def _child_failed(entry: Entry) -> e.Event:
 
 
 def _child_cancelled(entry: Entry) -> e.Event:
-    return e.ChildCancelled(entry.at_us, entry.key, str(fields_of(entry).get("reason", "")))
+    fields = fields_of(entry)
+    if fields.get("timed_out"):  # of a message; it is journaled as what it means
+        return e.ChildFailed(entry.at_us, entry.key, CHILD_TIMED_OUT)
+    return e.ChildCancelled(entry.at_us, entry.key, str(fields.get("reason", "")))
 
 
 def _child_start_failed(entry: Entry) -> e.Event:

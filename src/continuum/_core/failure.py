@@ -107,6 +107,10 @@ def storable(text: str) -> str:
     return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
 
 
+# What a parent hears of a child whose timeout passed.
+CHILD_TIMED_OUT = Failure("TimeoutError", "the child's timeout passed", timed_out=True)
+
+
 def encode_failure(failure: Failure) -> bytes:
     """Return ``failure`` as JSON text; what is empty is left out."""
     return dump(_plain(failure))

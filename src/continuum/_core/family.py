@@ -19,7 +19,7 @@ from continuum._core.child import Callback, Child, Outcome
 from continuum._core.codec import Codec
 from continuum._core.decisions import Decisions
 from continuum._core.entries import entry_of_event, value_in
-from continuum._core.failure import child_error
+from continuum._core.failure import CHILD_TIMED_OUT, child_error
 from continuum._core.keys import MAX_KEY_BYTES, Scope, check_child_key, child_run_id
 from continuum._core.loop import WorkflowLoop
 from continuum._core.requests import due_us
@@ -28,7 +28,6 @@ from continuum.errors import (
     ChildDepthExceeded,
     DecodeError,
     DuplicateChildId,
-    Failure,
     InvalidId,
     WorkflowMisuse,
 )
@@ -127,11 +126,16 @@ class Family:
         known = self._children.get(key)
         if known is None or known.start is None:
             return
-        if known.start.workflow != program.name or not program.input.means_the_same(known.start.input, given):
-            raise DuplicateChildId(
-                f"child {known.run_id!r} is already started, as {known.start.workflow} with another input; "
-                f"give each child its own id="
-            )
+        workflow = known.start.workflow
+        if workflow != program.name:
+            differs = f"as {workflow} and not as {program.name}"
+        elif not program.input.means_the_same(known.start.input, given):
+            differs = f"as {workflow} with another input"
+        else:
+            return
+        raise DuplicateChildId(
+            f"child {known.run_id!r} is already started, {differs}; give each child its own id="
+        )
 
     def knows(self, key: str) -> bool:
         """Say whether the key names a child that this machine has heard of and not let go."""
@@ -224,11 +228,11 @@ class Family:
         child.waiters = kept
         return dropped
 
-    def cancel(self, child: Child, path: str, reason: str) -> None:
+    def cancel(self, child: Child, path: str, reason: str, *, timed_out: bool = False) -> None:
         """Decide to cancel a child and all below it; one that has ended or is being cancelled is left alone."""
         if child.outcome is None and not child.cancelled:
             child.cancelled = True
-            self._decisions.decide(c.CancelChild(child.key, child.run_id, reason), path)
+            self._decisions.decide(c.CancelChild(child.key, child.run_id, reason, timed_out), path)
 
     def ended(self, event: Outcome) -> None:
         """Take in how a child ended."""
@@ -264,8 +268,7 @@ class Family:
     def closes(self) -> bool:
         """Whether a child may live that is to be cancelled when the run ends."""
         return self._carried_closing or any(
-            child.start is not None and child.outcome is None and child.start.options.on_parent_close == "cancel"
-            for child in self._children.values()
+            child.outcome is None and _closes(child) for child in self._children.values()
         )
 
     def carry(self, deadlines: tuple[tuple[str, int], ...], closes: bool) -> None:
@@ -283,6 +286,19 @@ class Family:
             for child in self._children.values()
             if child.outcome is None and child.deadline_us is not None
         )
+
+    def outliving(self) -> tuple[tuple[str, int], ...]:
+        """Return the timeouts of children that may live on when the run ends, by the clock."""
+        return tuple(
+            (child.key, child.deadline_us - self._decisions.behind_us)
+            for child in self._children.values()
+            if child.outcome is None and child.deadline_us is not None and not (child.cancelled or _closes(child))
+        )
+
+    def outcome_of(self, key: str) -> Outcome | None:
+        """Return how the child of that key ended, or None if that is not known, or not any more."""
+        child = self._children.get(key)
+        return None if child is None else child.outcome
 
     def workflow_of(self, key: str) -> str:
         """Return the name of a child's workflow, or '' if only an earlier generation knows it."""
@@ -344,9 +360,8 @@ class Family:
         child.deadline = None
         if child.outcome is not None:
             return
-        self.cancel(child, "", "timeout")
-        failure = Failure("TimeoutError", "the child's timeout passed", timed_out=True)
-        self._settle(child, e.ChildFailed(self._loop.now_us, child.key, failure))
+        self.cancel(child, "", "timeout", timed_out=True)
+        self._settle(child, e.ChildFailed(self._loop.now_us, child.key, CHILD_TIMED_OUT))
 
     def _settle(self, child: Child, outcome: Outcome) -> None:
         self._ended += 1
@@ -368,3 +383,7 @@ class Family:
         self._let_go[child.key] = child.workflow
         if len(self._let_go) > MOST_LET_GO:
             del self._let_go[next(iter(self._let_go))]
+
+
+def _closes(child: Child) -> bool:
+    return child.start is not None and child.start.options.on_parent_close == "cancel"

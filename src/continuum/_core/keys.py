@@ -68,8 +68,8 @@ def check_text(what: str, text: object, limit: int) -> str:
     one = f"an {what}" if what[0] in "aeiou" else f"a {what}"
     if not isinstance(text, str):
         raise TypeError(f"{one} is a str: got {text!r} of type {type(text).__name__}")
-    if not text:
-        raise InvalidId(f"{one} must not be empty")
+    if not text or text.isspace():
+        raise InvalidId(f"{one} must not be {'blank' if text else 'empty'}")
     if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
         raise InvalidId(f"{one} must not hold NUL or a lone surrogate: got {text!r}")
     if len(text.encode()) > limit:
@@ -91,8 +91,8 @@ def child_run_id(parent_run_id: str, key: str) -> str:
 def _check(what: str, name: object, limit: int) -> str:
     if not isinstance(name, str):
         raise TypeError(f"a {what} is a str: got {name!r} of type {type(name).__name__}")
-    if not name:
-        raise InvalidId(f"a {what} must not be empty; leave id= out to have one derived")
+    if not name or name.isspace():
+        raise InvalidId(f"a {what} must not be {'blank' if name else 'empty'}; leave id= out to have one derived")
     if "/" in name or not name.isprintable():
         bad = next(letter for letter in name if letter == "/" or not letter.isprintable())
         raise InvalidId(f"{what} {name!r} must not hold {bad!r}; use letters, digits, '-', '_', '.' or ':'")

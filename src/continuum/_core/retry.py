@@ -12,7 +12,9 @@ from continuum.errors import DecodeError, Failure
 from continuum.policies import Retry
 
 # What wraps another run's or an activity's error on its way to who awaits it.
-_WRAPPERS = frozenset({"ActivityFailed", "ActivityTimedOut", "ChildFailed", "ChildTimedOut", "RunFailed"})
+_WRAPPERS = frozenset(
+    {"ActivityFailed", "ActivityTimedOut", "ChildFailed", "ChildTimedOut", "MapFailed", "RunFailed"}
+)
 
 
 def is_retryable(retry: Retry, failure: Failure, bases: tuple[str, ...] = ()) -> bool:

@@ -95,7 +95,8 @@ class Aftermath:
             case _ if run.gone:
                 return
             case Fenced():
-                logger.info("run %r is another worker's now, or was cancelled; this copy is dropped", run.run_id)
+                # Not worth a line each: a cascade may fence thousands, and whoever watches is told.
+                logger.debug("run %r is another worker's now, or was cancelled; this copy is dropped", run.run_id)
                 self._hooks.tell("continuum.run.fenced", run_id=run.run_id, workflow=run.claimed.workflow)
                 self._residents.drop(run)
             case Undone():
@@ -105,7 +106,7 @@ class Aftermath:
                 self._read_anew(run, doubtful=False)
             case Unknown():
                 if taken.commit is not None:
-                    self._telling.doubt(run, taken.commit)
+                    self._telling.doubt(taken)
                     for child in taken.commit.children[: taken.commit.claimed]:
                         self._reload(
                             _born(run.claimed, child, 0), True
@@ -146,7 +147,7 @@ class Aftermath:
         if self._hooks.points is not None:
             self._hooks.points.at("turn.committed", run.run_id)
         if self._hooks.listeners:
-            self._telling.committed(run, commit, outcome)
+            self._telling.committed(taken, outcome)
         if run.gone:
             return  # its activities are another's by now
         run.seq += len(commit.entries)

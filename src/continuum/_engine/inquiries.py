@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeAlias
 from continuum._core import commands as c
 from continuum._core import events as e
 from continuum._core.effects import NewRun
-from continuum._core.failure import decode_failure
+from continuum._core.failure import CHILD_TIMED_OUT, decode_failure
 from continuum._engine.clock import Clock
 from continuum._engine.outages import Retrying
 from continuum._engine.resident import Arrival, Resident
@@ -135,6 +135,8 @@ class Inquiries:
         if end.state == "completed":
             return e.ChildCompleted(now, key, b"null" if end.result is None else end.result)
         failure = Failure(end.state, "") if end.error is None else decode_failure(end.error)
+        if end.state == "cancelled" and failure.timed_out:
+            return e.ChildFailed(now, key, CHILD_TIMED_OUT)  # as its parent heard then
         if end.state == "cancelled":
             return e.ChildCancelled(now, key, failure.message or failure.type)
         return e.ChildFailed(now, key, failure)

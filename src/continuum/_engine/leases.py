@@ -24,6 +24,7 @@ from continuum._journal.protocol import Journal
 logger = logging.getLogger("continuum.engine")
 SPREAD = (0.9, 1.1)
 SWEEP_EVERY_S = 30.0
+MOST_NAMED = 10  # runs, in one line of the log
 
 
 class Heartbeat:
@@ -115,13 +116,17 @@ class Leases:
         before = {run.run_id: run.claimed.token for run in self._residents.by_id.values()}
         leases = await self._journal.leases()
         held = {lease.run_id: lease.token for lease in leases}
+        lost: list[str] = []
         for run_id, token in before.items():
             run = self._residents.by_id.get(run_id)
             if run is not None and run.claimed.token == token and held.get(run_id, -1) != token:
                 if run.loading or (run.committing and run.run_id in held):
                     continue  # a new lease of ours, or a commit that is told its outcome
-                logger.info("run %r was taken away or cancelled; this copy is dropped", run_id)
+                lost.append(run_id)
                 self._residents.drop(run)
+        if lost:  # in one line: a cascade takes thousands
+            first = ", ".join(map(repr, lost[:MOST_NAMED])) + (", …" if len(lost) > MOST_NAMED else "")
+            logger.info("%d runs were taken away or cancelled; their copies are dropped: %s", len(lost), first)
         waiting = self._suspects.holds() | self._loader.holds()
         stray = {
             lease for lease in leases if lease.run_id not in self._residents.by_id and lease.run_id not in waiting

@@ -40,11 +40,12 @@ class TurnTaken:
     """Turns of one run that make one commit: taken, and not yet known to be durable.
 
     ``outcome`` is the end of the run as its parent is to hear it; it is no part of ``commit``. ``ended`` are turns
-    of its children that go with it. ``requests`` are acted on after the commit. ``started`` are keys of children
-    that may be an earlier generation's, ``unsure`` durable starts of which it is not known whether they are.
+    of its children that go with it. ``requests`` are acted on after the commit. ``heard`` are ends of children, by
+    their keys, of which listeners are to be told. ``started`` are keys of children that may be an earlier
+    generation's, ``unsure`` durable starts of which it is not known whether they are.
     """
 
-    __slots__ = ("commit", "ended", "fault", "outcome", "requests", "run", "started", "turns", "unsure")
+    __slots__ = ("commit", "ended", "fault", "heard", "outcome", "requests", "run", "started", "turns", "unsure")
 
     def __init__(self, run: Resident) -> None:
         self.run = run
@@ -52,6 +53,7 @@ class TurnTaken:
         self.turns: list[Effects] = []
         self.requests: list[Request] = []
         self.ended: list[TurnTaken] = []
+        self.heard: list[tuple[type[ChildOutcome], str]] = []
         self.outcome: Message | None = None
         self.fault: Failure | None = None
         self.started: frozenset[str] = _NONE

@@ -62,8 +62,8 @@ class WorkerSettings:
         except (TypeError, ValueError) as error:
             raise InvalidSetting(str(error)) from None
         for name in _WHOLE:
-            if getattr(self, name) < (0 if name == "max_child_depth" else 1):
-                raise InvalidSetting(f"{name} is too small: {getattr(self, name)}")
+            if getattr(self, name) < (least := 0 if name == "max_child_depth" else 1):
+                raise InvalidSetting(f"{name} is a whole number from {least}: got {getattr(self, name)}")
         for name in ("lease", "heartbeat", "poll"):
             if self.seconds(name) <= 0:
                 raise InvalidSetting(f"{name} must be longer than 0")

@@ -18,13 +18,14 @@ from continuum._core.failure import encode_failure
 from continuum._core.faults import Divergence, Fault, Forbidden
 from continuum._core.machine import Machine, RunContext, Turn
 from continuum._core.retry import decode_retry
-from continuum._engine.resident import Resident, TurnTaken
+from continuum._engine.resident import Arrival, Resident, TurnTaken
 from continuum._engine.timers import Timers
 from continuum._journal.commit import KEEP, Cancel, Commit, Complete, Continue, Fail, Park, Status
 from continuum.definitions import Definitions
 from continuum.errors import DecodeError, Failure
 
 _T = TypeVar("_T")
+TIMEOUT = ".timeout"  # how the key of a timer ends that bounds a child, and no other's
 MOST_WORDS = 200  # characters of an error, in what a run waits for
 MOST_ROWS = 400  # of one commit and those that go with it: less than a batch, so that neighbours travel along
 
@@ -97,13 +98,16 @@ class Taker:
             rows += 1
             if arrival.ended:
                 rows += sum(ended.weight() for ended in arrival.ended)
-            if event is not None and not (type(event) in _MAY_BE_VOID and _is_void(run, machine, event)):
+            void = event is None or (type(event) in _MAY_BE_VOID and _is_void(run, machine, event))
+            if event is not None and not void:
                 turn = machine.apply(event)
                 if turn.fault is not None:
                     taken.fault = failure_of(turn.fault)
                     return
                 self._note(run, taken, event, turn)
                 rows += len(turn.commands)
+            if type(event) in _MAY_BE_VOID:
+                _hear(taken, machine, arrival, void=void)
             arrivals.popleft()  # only now: until here an error leaves it, and what ended with it, where it was
             taken.ended += arrival.ended
             if arrival.mail is not None:
@@ -147,7 +151,7 @@ class Taker:
             return None
         children, mine = found.children, 0
         if children and taken.fault is None:
-            children, mine = self._mine_first(children)
+            children, mine = self._mine_first(children, found)
         return Commit(
             claimed.run_id,
             claimed.token,
@@ -163,6 +167,7 @@ class Taker:
             published=found.published,
             answers=found.answers,
             descendants="leave" if taken.fault is not None else found.descendants,
+            deadlines=() if taken.fault is not None else found.deadlines,
         )
 
     def _status(self, run: Resident, found: Effects) -> Status:
@@ -185,13 +190,16 @@ class Taker:
         """Return the version that the next generation is of: this worker's."""
         return self._definitions.workflow(run.claimed.workflow).version
 
-    def _mine_first(self, children: tuple[NewRun, ...]) -> tuple[tuple[NewRun, ...], int]:
+    def _mine_first(self, children: tuple[NewRun, ...], found: Effects) -> tuple[tuple[NewRun, ...], int]:
         """Return the children with those first that this worker can run, and how many it takes."""
         known = self._definitions.workflows
         mine = [child for child in children if (child.workflow, child.version) in known]
+        if found.cancels or found.descendants != "leave":
+            mine = _not_stillborn(mine, found)
         if len(mine) == len(children):
             return children, self._claimable(len(children))
-        others = [child for child in children if (child.workflow, child.version) not in known]
+        taken = {child.run_id for child in mine}
+        others = [child for child in children if child.run_id not in taken]
         return (*mine, *others), self._claimable(len(mine))
 
 
@@ -210,6 +218,35 @@ def _is_void(run: Resident, machine: Machine, event: e.Event) -> bool:
         return run.timers.pop(event.key, None) is None
     assert isinstance(event, (e.ChildCompleted, e.ChildFailed, e.ChildCancelled))
     return machine.children.has_ended(event.key)
+
+
+def _not_stillborn(children: list[NewRun], found: Effects) -> list[NewRun]:
+    """Return the children that are not cancelled by the very commit that inserts them: those would still act."""
+    if found.descendants == "cancel":
+        return []
+    cancelled = {cancel.run_id for cancel in found.cancels}
+    closing = found.descendants == "close"
+    return [
+        child
+        for child in children
+        if child.run_id not in cancelled and not (closing and child.options.on_parent_close == "cancel")
+    ]
+
+
+def _hear(taken: TurnTaken, machine: Machine, arrival: Arrival, *, void: bool) -> None:
+    """Note the end of a child that listeners are to be told of, in the turn that hears of it first.
+
+    That is its timeout's, and then that it was cancelled is no news, or the message that it has ended. The answer
+    to a question may repeat what an earlier generation heard; if it does not, the message comes after it.
+    """
+    event = arrival.event
+    if isinstance(event, e.TimerFired):
+        if not void and event.key.endswith(TIMEOUT):
+            taken.heard.append((e.ChildFailed, event.key.removesuffix(TIMEOUT)))
+    elif isinstance(event, e.ChildOutcome) and (arrival.mail is not None or arrival.ended):
+        known: object = machine.children.outcome_of(event.key) if void else event
+        if known is not None and not (isinstance(known, e.ChildFailed) and known.failure.timed_out):
+            taken.heard.append((type(event), event.key))
 
 
 def _waiting_for(run: Resident, again: c.RetryRun) -> str:
@@ -258,6 +295,7 @@ def _together(turns: list[Effects]) -> Effects:
         _all(found.answers for found in turns),
         next((found.published for found in reversed(turns) if found.published is not None), None),
         last.descendants if last is not None else "leave",
+        last.deadlines if last is not None else (),
     )
 
 

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from continuum._core.entries import Entry, event_of_entry
-from continuum._core.events import RunStarted
+from continuum._core.events import ChildCancelled, ChildCompleted, ChildFailed, RunStarted
 from continuum._core.failure import decode_failure
 from continuum._engine.hooks import EngineHooks
 from continuum._engine.outages import Retrying
-from continuum._engine.resident import Resident
+from continuum._engine.resident import Resident, TurnTaken
 from continuum._journal.commit import (
     Cancel,
     Claimed,
@@ -32,11 +32,10 @@ from continuum._journal.commit import (
 from continuum._journal.protocol import Journal
 
 _CHILD = {
-    "child_completed": "continuum.child.completed",
-    "child_failed": "continuum.child.failed",
-    "child_cancelled": "continuum.child.cancelled",
+    ChildCompleted: "continuum.child.completed",
+    ChildFailed: "continuum.child.failed",
+    ChildCancelled: "continuum.child.cancelled",
 }
-_TIMEOUT = ".timeout"  # how the key of a timer ends that bounds a child, and no other's
 MOST_AT_ONCE = 100  # rows are read with their inputs
 Told = tuple[str, dict[str, Any]]
 
@@ -74,17 +73,20 @@ class Telling:
             self._nameless.popleft()
             self._hooks.tell(name, **{**fields, "workflow": found.get(fields["child_run_id"], "")})
 
-    def committed(self, run: Resident, commit: Commit, outcome: Committed) -> None:
+    def committed(self, taken: TurnTaken, outcome: Committed) -> None:
         """Tell of a durable commit."""
-        self._tell(_of_children(run, commit, outcome.existed))
-        tell_status(self._hooks, run, commit)
+        assert taken.commit is not None
+        self._tell(_of_children(taken, outcome.existed))
+        tell_status(self._hooks, taken.run, taken.commit)
 
-    def doubt(self, run: Resident, commit: Commit) -> None:
+    def doubt(self, taken: TurnTaken) -> None:
         """Keep what is to be told of a commit of which it is not known whether it is durable."""
-        if self._hooks.listeners and commit.entries:
-            # Of those that a later generation starts it is not known here whether an earlier one has.
-            existed = [child.run_id for child in commit.children] if commit.generation > 1 else []
-            self._doubted[run.run_id] = commit, _of_children(run, commit, existed)
+        run, commit = taken.run, taken.commit
+        if self._hooks.listeners and commit is not None and commit.entries:
+            # Where not all children are known it is not known either whether one that is started was before.
+            knows_all = run.machine is not None and run.machine.children.knows_all
+            existed = () if knows_all else [child.run_id for child in commit.children]
+            self._doubted[run.run_id] = commit, _of_children(taken, existed)
 
     def reread(self, claimed: Claimed, entries: Sequence[Entry]) -> None:
         """Tell of what was in doubt if it stands in the run's journal: whoever else wrote it has another time."""
@@ -108,24 +110,22 @@ class Telling:
                 self._some.set()
 
 
-def _of_children(run: Resident, commit: Commit, existed: Sequence[str]) -> list[Told]:
+def _of_children(taken: TurnTaken, existed: Sequence[str]) -> list[Told]:
     """Return what a commit says of children. A workflow that only an earlier generation knows has the name ''."""
+    run, children = taken.run, taken.commit.children if taken.commit is not None else ()
     told: list[Told] = [
         (
             "continuum.child.started",
             {"parent_run_id": run.run_id, "child_run_id": child.run_id, "workflow": child.workflow},
         )
-        for child in commit.children
+        for child in children
         if child.run_id not in existed
     ]
-    for entry in commit.entries:
-        name, key = _CHILD.get(entry.type), entry.key
-        if entry.type == "timer_fired" and key.endswith(_TIMEOUT):
-            name, key = _CHILD["child_failed"], key.removesuffix(_TIMEOUT)
-        if name is not None:
-            workflow = run.machine.children.workflow_of(key) if run.machine is not None else ""
-            child_run_id = f"{run.run_id}/{key}"
-            told.append((name, {"parent_run_id": run.run_id, "child_run_id": child_run_id, "workflow": workflow}))
+    for kind, key in taken.heard:
+        workflow = run.machine.children.workflow_of(key) if run.machine is not None else ""
+        child_run_id = f"{run.run_id}/{key}"
+        fields = {"parent_run_id": run.run_id, "child_run_id": child_run_id, "workflow": workflow}
+        told.append((_CHILD[kind], fields))
     return told
 
 

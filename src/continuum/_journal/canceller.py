@@ -28,10 +28,8 @@ from continuum._journal.transaction import transaction
 from continuum.errors import DatabaseBusy, DatabaseRefused, DatabaseUnreachable, RunNotFound
 
 logger = logging.getLogger("continuum.journal")
-LOCK_TIMEOUT, WARY = (
-    "1s",
-    "50ms",
-)  # that a cascade waits for a row; of what is overdue, when some are known to be held
+LOCK_TIMEOUT = "1s"  # that a cascade waits for a row
+WARY = "50ms"  # of what is overdue, when some are known to be held
 PATIENCE_S = 30.0  # of a cascade for rows that others hold
 MOST_OVERDUE = 100
 LONGEST_GRACE_S = 3_000_000_000.0  # a hundred years: what is later cannot be added to a time of the database
@@ -78,19 +76,23 @@ class Canceller:
         return state
 
     async def overdue(self) -> int:
-        """Cancel runs whose deadline has passed; return how many runs that ended."""
+        """Cancel runs whose deadline has passed; return how many runs that ended.
+
+        Those that somebody holds are passed over, so that the turn of the others comes, and so that this ends.
+        """
+        place = {"after": None, "after_id": ""}
         while True:
-            values = {"limit": MOST_OVERDUE}
-            found = await self._lanes.read(statement("overdue", self._schema), values)
-            ended = await self._stop([stopped(run_id, reason) for run_id, reason in found])
+            found = await self._lanes.read(statement("overdue", self._schema), {**place, "limit": MOST_OVERDUE})
+            ended = await self._stop([stopped(run_id, reason) for run_id, reason, _, free in found if free])
             if ended or len(found) < MOST_OVERDUE:
                 return ended
+            place = {"after": found[-1][2], "after_id": found[-1][0]}
 
     async def _stop(self, roots: Sequence[Root], patience: str | None = None) -> int:
         if not roots:
             return 0
         try:
-            return (await self._cascade("of overdue runs", _ending(self._schema, roots), patience)).runs
+            return (await self._cascade("of overdue runs", cascading(self._schema, roots), patience)).runs
         except DatabaseBusy as error:
             if len(roots) == 1:  # the next call finds it again
                 logger.info("an overdue run has to wait: %s", one_line(error))
@@ -145,10 +147,3 @@ def request_to_stop(run_id: str, reason: str) -> Message:
         raise DatabaseRefused(f"the reason for cancelling run {run_id!r} cannot be stored: {reason!r}")
     entry = entry_of_event(CancelRequested(0, reason))
     return Message(run_id, entry.type, entry.key, entry.payload)
-
-
-def _ending(schema: str, roots: Sequence[Root]) -> Steps[Cascade]:
-    """Cancel runs and drop the deadlines of all of them, also of those that had ended by themselves."""
-    done = yield from cascading(schema, roots)
-    yield Step(statement("cancel_rest", schema), {"trees": [root.run_id for root in roots]})
-    return done

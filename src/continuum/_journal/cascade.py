@@ -89,13 +89,16 @@ def parent_of(run_id: str) -> str:
     return run_id.rpartition("/")[0]
 
 
-def stopped(run_id: str, reason: str) -> Root:
-    """Return a run that somebody cancels. Raises ``DatabaseRefused`` for a reason that cannot be stored."""
+def stopped(run_id: str, reason: str, *, timed_out: bool = False) -> Root:
+    """Return a run that somebody cancels, or its timeout. Raises ``DatabaseRefused`` for what cannot be stored."""
     if not is_storable(reason):  # with NUL in it, a parent could never journal what it is told
         raise DatabaseRefused(f"the reason for cancelling run {run_id!r} cannot be stored: {reason!r}")
     told = to_parent(RunContext(run_id, 1, run_id.count("/")), c.CancelRun(reason))
-    error = encode_failure(Failure("cancelled", reason))
-    return Root(run_id, error, None if told is None else told.payload, cancelled_with(run_id, reason))
+    payload = None if told is None else told.payload
+    if timed_out:
+        payload = dump({"reason": reason, "timed_out": True})
+    error = encode_failure(Failure("cancelled", reason, timed_out=timed_out))
+    return Root(run_id, error, payload, cancelled_with(run_id, reason))
 
 
 def closed(run_id: str) -> Root:

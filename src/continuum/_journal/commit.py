@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from continuum._core.effects import Answer, Cancellation, Descendants, Message, NewRun
+from continuum._core.effects import Answer, Cancellation, Deadline, Descendants, Message, NewRun
 from continuum._core.entries import Entry
 
 # --- how a run stands after its commit
@@ -97,7 +97,8 @@ class Commit(NamedTuple):
     record. Of ``children``, the first ``claimed`` are leased to this worker at birth, with token 1.
     ``discarded`` are keys of tasks that nobody waits for any more. ``published`` replaces what people see of the
     run, if it is not None. ``answers`` go to those who sent messages under these ids; the first answer stays.
-    ``descendants``, of a commit that ends its run, says what becomes of the runs below, in the same transaction.
+    ``descendants``, of a commit that ends its run, says what becomes of the runs below, in the same transaction;
+    ``deadlines`` are the timeouts of children that live on.
     """
 
     run_id: str
@@ -116,6 +117,7 @@ class Commit(NamedTuple):
     published: bytes | None = None
     answers: tuple[Answer, ...] = ()
     descendants: Descendants = "leave"
+    deadlines: tuple[Deadline, ...] = ()
 
 
 # --- what became of it

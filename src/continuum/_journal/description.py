@@ -11,7 +11,10 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run as its row stands. ``state`` is what follows from the row: a leased run is running, for example."""
+    """A run as its row stands. ``state`` is what follows from the row: a leased run is running, for example.
+
+    ``stop_by`` and ``stop_reason`` are those of a cancellation with a grace; such a request may outlive its run.
+    """
 
     run_id: str
     workflow: str
@@ -33,6 +36,8 @@ class RunRow:
     published: bytes | None
     attributes: bytes | None
     trace: str | None = None
+    stop_by: datetime | None = None
+    stop_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ def bringing_about(schema: str, commits: Iterable[Commit]) -> Steps[Cascade]:
     below: dict[str, str] = {}
     for commit in commits:
         for wanted in commit.cancels:
-            roots.setdefault(wanted.run_id, stopped(wanted.run_id, wanted.reason))
+            roots.setdefault(wanted.run_id, stopped(wanted.run_id, wanted.reason, timed_out=wanted.timed_out))
         if commit.descendants == "cancel":
             below[commit.run_id] = why_below(commit)
         elif commit.descendants == "close":

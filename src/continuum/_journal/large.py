@@ -36,7 +36,7 @@ PORTION_ROWS = 2_000
 PORTION_BYTES = 4_000_000
 LOCK_TIMEOUT = "1s"
 # Children come first: a message may go to one. What is consumed comes after what records it.
-_ORDER = ("children", "entries", "messages", "consumed", "tasks", "discarded", "answers")
+_ORDER = ("children", "entries", "messages", "consumed", "tasks", "discarded", "answers", "deadlines")
 assert set(_ORDER) == set(TABLES)
 
 

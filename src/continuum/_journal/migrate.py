@@ -1,13 +1,16 @@
 """Brings the schema up to date, or says how it differs.
 
 The rule: migrations go forward only, each in a transaction of its own, under a lock that a second process waits
-for. Each works beside the previous release, so a worker accepts migrations newer than itself as long as they say
-so at their top. What was applied is kept with its checksum: an edited file is an error, not a surprise.
+for. One that needs a table which an open transaction holds steps back and tries again. Each works beside the
+previous release, so a worker accepts migrations newer than itself as long as they say so at their top. What was
+applied is kept with its checksum: an edited file is an error, not a surprise.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import logging
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -16,12 +19,16 @@ from typing import Any
 
 import psycopg
 
-from continuum._journal.connections import Connection, connect, is_lost, one_line
+from continuum._journal.backoff import Backoff
+from continuum._journal.connections import Connection, connect, is_in_the_way, is_lost, one_line
 from continuum._journal.statements import check_schema, file_text, in_schema
 from continuum.errors import DatabaseUnreachable, SchemaMismatch
 
 __all__ = ["Migration", "migrate", "migrations", "roles_script", "verify"]
 
+logger = logging.getLogger("continuum.journal")
+LOCK_TIMEOUT = "300ms"  # that a migration waits for a table, and others behind it
+PATIENCE_S = 600.0  # with transactions that hold what it needs
 _OLDEST = re.compile(r"-- oldest release that can work beside it: (\d+)\n")
 _TABLE = """
 create table if not exists {schema}.migrations (
@@ -107,29 +114,46 @@ def roles_script(schema: str = "continuum") -> str:
 async def _migrate(connection: Connection, schema: str) -> list[str]:
     applied = await _applied(connection, schema)
     _check(schema, applied)
-    done: list[str] = []
     if all(migration.number in applied for migration in migrations()):
-        return done
-    for migration in migrations():
-        async with connection.transaction():
-            await connection.execute(
-                "set local lock_timeout = 0"
-            )  # another process migrates for as long as it takes
-            await connection.execute(
-                "select pg_advisory_xact_lock(hashtextextended($1, 0))", [f"continuum {schema}"]
-            )
-            await connection.execute(f'create schema if not exists "{schema}"'.encode())
-            await connection.execute(in_schema(_TABLE, schema).encode())
-            applied = await _applied(connection, schema)
-            _check(schema, applied)
-            if migration.number in applied:
-                continue
-            await connection.execute(in_schema(migration.text, schema).encode())
-            insert = "insert into {schema}.migrations (number, name, checksum, oldest) values ($1, $2, $3, $4)"
-            row = [migration.number, migration.name, migration.checksum, migration.oldest]
-            await connection.execute(in_schema(insert, schema).encode(), row)
-        done.append(migration.name)
-    return done
+        return []
+    return [found.name for found in migrations() if await _patiently(connection, schema, found)]
+
+
+async def _patiently(connection: Connection, schema: str, migration: Migration) -> bool:
+    """Apply a migration, trying again while an open transaction is in the way; tell whether it was missing.
+
+    Between tries nobody waits behind it: a lock on a table that is waited for holds up all who write there.
+    """
+    backoff, told = Backoff(), False
+    give_up_at = asyncio.get_running_loop().time() + PATIENCE_S
+    while True:
+        try:
+            return await _apply(connection, schema, migration)
+        except psycopg.Error as error:
+            if not is_in_the_way(error) or asyncio.get_running_loop().time() > give_up_at:
+                raise
+            if not told:
+                logger.warning("migration %s has to wait: %s", migration.name, one_line(error))
+            told = True
+        await backoff.pause()
+
+
+async def _apply(connection: Connection, schema: str, migration: Migration) -> bool:
+    async with connection.transaction():
+        await connection.execute("set local lock_timeout = 0")  # another process migrates for as long as it takes
+        await connection.execute("select pg_advisory_xact_lock(hashtextextended($1, 0))", [f"continuum {schema}"])
+        await connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'".encode())
+        await connection.execute(f'create schema if not exists "{schema}"'.encode())
+        await connection.execute(in_schema(_TABLE, schema).encode())
+        applied = await _applied(connection, schema)
+        _check(schema, applied)
+        if migration.number in applied:
+            return False
+        await connection.execute(in_schema(migration.text, schema).encode())
+        insert = "insert into {schema}.migrations (number, name, checksum, oldest) values ($1, $2, $3, $4)"
+        row = [migration.number, migration.name, migration.checksum, migration.oldest]
+        await connection.execute(in_schema(insert, schema).encode(), row)
+    return True
 
 
 async def _applied(connection: Connection, schema: str) -> dict[int, tuple[Any, ...]]:

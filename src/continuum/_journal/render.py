@@ -34,7 +34,7 @@ LARGEST_COPY = 1_000_000
 BY_REFERENCE = "child_completed"
 # 9999-12-30, so that no time zone reads it as the year 10000: what is due later than that is never due.
 LAST_US = 253_402_128_000_000_000
-TABLES = ("entries", "messages", "children", "consumed", "tasks", "discarded", "answers")
+TABLES = ("entries", "messages", "children", "consumed", "tasks", "discarded", "answers", "deadlines")
 
 
 @dataclass(slots=True)
@@ -79,6 +79,9 @@ def render(commit: Commit, group: int | None) -> Rendered:
     if commit.answers:
         told = [(run, dump(answer.delivery_id), answer.payload) for answer in commit.answers]
         rows["answers"] = [b'{"r":%b,"d":%b,"p":%b}' % answer for answer in told]
+    if commit.deadlines:
+        due = [(run, dump(left.run_id), min(max(left.due_us, 0), LAST_US)) for left in commit.deadlines]
+        rows["deadlines"] = [b'{"r":%b,"id":%b,"at":%d}' % left for left in due]
     count, size = 1, len(own)
     for found in rows.values():
         count += len(found)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # generic to type checkers alone
 Verb = Callable[[argparse.Namespace], int]
+MOST_SECONDS = 100 * 366 * 86_400.0
 LOOKED_THROUGH = 1_000  # runs among which the one that was meant is looked for
 
 
@@ -66,13 +67,14 @@ def whole(least: int) -> Callable[[str], int]:
 
 
 def seconds(text: str) -> float:
-    """Read an argument that is a number of seconds, 0 or more."""
+    """Read an argument that is a number of seconds, from 0 to a hundred years: what a database can still add."""
     try:
         number = float(text)
     except ValueError:
         number = -1.0
-    if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"it is a number of seconds, not {text!r}")
+    if not 0 <= number <= MOST_SECONDS:
+        most = " of at most a hundred years" if MOST_SECONDS < number < float("inf") else ""
+        raise argparse.ArgumentTypeError(f"it is a number of seconds{most}, not {text!r}")
     return number
 
 

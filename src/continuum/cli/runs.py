@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from continuum.cli.options import Commands, add_verb, seconds, whole, with_client
 from continuum.cli.output import say
-from continuum.cli.text import as_json, columns, moment, printable, some, terminal_width
+from continuum.cli.text import as_json, columns, fitted, moment, printable, some, terminal_width
 
 if TYPE_CHECKING:
     from continuum.client import Client
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PAGE = 500
 WIDE = 110  # a terminal that has room for when a run was created
+LEAST = 24  # columns in which a remark says something
 
 
 def add(commands: Commands) -> None:
@@ -138,7 +139,7 @@ def _print_table(found: Sequence[RunDescription]) -> None:
         created = ("CREATED", *(moment(run.created_at) for run in found))
         for cells, cell in zip((heads, *rows), created, strict=True):
             cells.insert(3, cell)
-    for line in columns(heads, rows, width):
+    for line in columns(heads, rows, width, least=LEAST):
         say(line)
 
 
@@ -154,8 +155,27 @@ def took(run: RunDescription) -> str:
 def remark(run: RunDescription) -> str:
     """Return what else is to be said of a run: why it ended so, or what it waits for."""
     if run.error is not None and run.state != "parked":
-        return str(run.error)
-    return f"waiting for {run.waiting_for}" if run.waiting_for else ""
+        return run.error.brief()
+    said = [f"asked to stop, {time_left(run)}: {run.stop_reason}"] if run.stop_by is not None else []
+    if run.waiting_for:
+        said.append(f"{waits(run)} {run.waiting_for}")
+    return "; ".join(said)
+
+
+def waits(run: RunDescription) -> str:
+    """Return the words before what a run waits for: of one in memory only what it waited for before is known."""
+    return "last waited for" if run.state == "running" else "waiting for"
+
+
+def time_left(run: RunDescription) -> str:
+    """Return how long a run that was asked to stop may still take for it."""
+    from datetime import UTC, datetime, timedelta
+
+    from continuum.cli.text import lasting
+
+    assert run.stop_by is not None
+    left = run.stop_by - datetime.now(UTC)
+    return f"{lasting(left)} left" if left > timedelta() else "its time is over"
 
 
 def plain(run: RunDescription, *, values: bool = True) -> dict[str, Any]:
@@ -186,7 +206,7 @@ def _show(arguments: argparse.Namespace) -> int:
             say(as_json(plain(run), indent=2))
             return 0
         for name, value in _rows(run):
-            say(f"{name + ':':13}{value}".rstrip())
+            say(f"{name + ':':13}{' ' if len(name) > 12 else ''}{value}".rstrip())
         if run.error is not None:
             say("error:")
             for line in (*_chain(run.error, "  "), *_tracebacks(run.error)):
@@ -200,7 +220,9 @@ def _rows(run: RunDescription) -> Iterator[tuple[str, str]]:
     yield "run", printable(run.id)
     yield "workflow", f"{printable(run.workflow)} version {run.version}"
     yield "state", run.state
-    waiting = {"worker": run.worker_id, "waiting for": run.waiting_for, "parent": run.parent_run_id}
+    if run.stop_by is not None:
+        yield "to stop by", f"{moment(run.stop_by)} ({time_left(run)}): {printable(run.stop_reason or '')}"
+    waiting = {"worker": run.worker_id, waits(run): run.waiting_for, "parent": run.parent_run_id}
     for name, value in waiting.items():
         if value is not None:
             yield name, printable(value)
@@ -236,11 +258,16 @@ def _chain(failure: Failure, indent: str) -> Iterator[str]:
 
 
 def _tracebacks(failure: Failure) -> Iterator[str]:
-    """Yield where each one of a chain happened; of a group's members it stands in the JSON."""
+    """Yield where in the author's code each one of a chain happened, and members of groups; JSON has it all."""
+    from continuum._core.failure import own_frames
+
     for one in failure.chain():
-        if one.traceback:
-            yield f"traceback of {printable(one.type)}:"
-            yield from map(printable, one.traceback.splitlines())
+        if frames := own_frames(one.traceback):
+            head = fitted(printable(" ".join(str(one).split())), WIDE)
+            yield f"traceback of {head}"
+            yield from map(printable, frames.splitlines())
+        for part in one.parts:
+            yield from _tracebacks(part)
 
 
 def _history(arguments: argparse.Namespace) -> int:
@@ -252,7 +279,7 @@ def _history(arguments: argparse.Namespace) -> int:
             for event in events:
                 say(as_json(asdict(event)))
         elif not events:
-            say("no entries")
+            say(f"no entries{await _why_none(client, arguments)}")
         else:
             for line in columns(
                 ("GEN", "SEQ", "AT", "TYPE", "KEY", "PAYLOAD"), map(_row, events), terminal_width()
@@ -261,6 +288,15 @@ def _history(arguments: argparse.Namespace) -> int:
         return 0
 
     return with_client(arguments, show)
+
+
+async def _why_none(client: Client, arguments: argparse.Namespace) -> str:
+    """Return what else is to be said of a generation without entries, which is not the one that the run is in."""
+    newest = (await client.get_run(arguments.run_id).describe()).generation
+    asked = arguments.generation or newest
+    if asked < newest:
+        return f": those of generation {asked} were deleted, or there were none"
+    return f": the run has come to generation {newest}" if asked > newest else ""
 
 
 def _row(event: Event) -> tuple[str, ...]:

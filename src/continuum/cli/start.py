@@ -73,7 +73,7 @@ def add(commands: Commands) -> None:
     )
     cancel.add_argument("run_id", metavar="RUN")
     cancel.add_argument("--reason", default="cancelled by request", help="recorded as why")
-    says = "ask it to stop, and cancel it when this has passed; its clean-up may wait for activities"
+    says = "ask it to stop, and cancel it when this has passed; its clean-up may wait for activities and children"
     cancel.add_argument("--grace", type=seconds, metavar="SECONDS", help=says)
 
     says = "let a parked run go on, after what parked it was mended"

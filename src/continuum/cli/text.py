@@ -109,10 +109,20 @@ def fitted(text: str, width: int | None) -> str:
     return kept + ellipsis
 
 
-def columns(heads: Sequence[str], rows: Iterable[Sequence[str]], width: int | None) -> Iterator[str]:
-    """Yield a table's lines. The last column takes what is left of ``width`` and is cut to it."""
+def columns(
+    heads: Sequence[str], rows: Iterable[Sequence[str]], width: int | None, *, least: int = 0
+) -> Iterator[str]:
+    """Yield a table's lines. The last column takes what is left of ``width`` and is cut to it.
+
+    Where less than ``least`` is left and a cell does not fit, it stands in a line of its own below.
+    """
     lines = [[printable(cell) for cell in row] for row in (heads, *rows)]
     widths = [max(width_of(line[number]) for line in lines) for number in range(len(heads) - 1)]
+    left = None if width is None else width - sum(widths) - 2 * len(widths)
     for line in lines:
         fixed = "".join(cell + " " * (wide - width_of(cell) + 2) for cell, wide in zip(line, widths, strict=False))
-        yield fitted(f"{fixed}{line[-1]}".rstrip(), width)
+        if left is not None and left < least and left < width_of(line[-1]):
+            yield fitted(fixed.rstrip(), width)
+            yield fitted(f"  {line[-1]}", width)
+        else:
+            yield fitted(f"{fixed}{line[-1]}".rstrip(), width)

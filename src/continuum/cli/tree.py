@@ -77,7 +77,9 @@ class Drawn:
             say(back + "\n".join(fitted(line, width) for line in fitting))
             self._height = len(fitting)
             return
-        stands: list[object] = [(run.id, run.state, run.generation, run.waiting_for, run.error) for run in found]
+        stands: list[object] = [
+            (run.id, run.state, run.generation, run.waiting_for, run.error, run.stop_by) for run in found
+        ]
         if stands == self._shown:
             return
         if self._shown is not None:

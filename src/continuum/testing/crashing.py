@@ -14,9 +14,11 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from types import ModuleType
 from typing import Any, cast
 
+from continuum._asked import expect_flow
 from continuum.activity import Activity
 from continuum.definitions import Definition, Definitions
 from continuum.descriptions import failure_of
@@ -29,6 +31,10 @@ from continuum.workflow import Workflow
 __all__ = ["CrashReport", "crash_explorer"]
 
 SETTINGS = ("retry", "start_to_close", "max_activities", "max_child_depth")
+OPTIONS = (
+    *("sources", "replace", "meanwhile", "workers", "ledger", "reset", "exactly_once", "normalise"),
+    *("max_boundaries", "seed", "lease", "stuck_after"),
+)
 NAMED = 5
 
 
@@ -107,14 +113,29 @@ def crash_explorer(
     batch_flow, 1 worker, 4 runs: 14 boundaries, 14 kills, all equal; ran twice: charge (3)
     """
     __tracebackhide__ = True
-    refuse_unknown("crash_explorer()", settings, SETTINGS)
-    expect("max_boundaries", max_boundaries, int, "a whole number")
+    refuse_unknown("crash_explorer()", settings, (*SETTINGS, *OPTIONS))
+    _check(flow, meanwhile, exactly_once, max_boundaries)
     found = _reachable(flow) if sources is None else _given(flow, sources)
     lease_s, stuck_after_s = _seconds("lease", lease), _seconds("stuck_after", stuck_after)
     roles = _roles(flow, workers)
     piece = Piece(flow, input, found, replace or {}, meanwhile, roles, lease_s, stuck_after_s, settings)
     explorer = _Explorer(piece, ledger, reset, {one.name for one in exactly_once}, normalise or _as_it_is)
     return _apart(lambda: explorer.explore(max_boundaries, seed))
+
+
+def _check(flow: object, meanwhile: Any, exactly_once: Any, max_boundaries: Any) -> None:
+    """Raise ``TypeError`` or ``ValueError`` for what would fail later, or try nothing and call that equal."""
+    expect_flow("crash_explorer", flow)
+    expect("max_boundaries", max_boundaries, int, "a whole number")
+    if max_boundaries < 1:
+        raise ValueError(f"max_boundaries is a whole number from 1: got {max_boundaries}")
+    for one in exactly_once:
+        if not isinstance(one, Activity):
+            raise TypeError(f"exactly_once= are activities' definitions: got {one!r}")
+    for one in meanwhile:
+        pair = cast("tuple[Any, ...]", one if isinstance(one, tuple) else ())
+        if len(pair) != 2 or not isinstance(pair[0], timedelta) or not callable(pair[1]):
+            raise TypeError(f"meanwhile= are pairs of a timedelta and a function of the run's handle: got {one!r}")
 
 
 def _roles(flow: Workflow[Any, Any], workers: int) -> Mapping[str, Callable[[Workflow[Any, Any]], bool]]:

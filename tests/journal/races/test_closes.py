@@ -164,13 +164,17 @@ async def test_a_late_cancel_that_waits_for_a_completion_leaves_it(raced: str, d
     async with working(raced, "x") as (canceller,), session(raced) as ending:
         await db.put("r", "w")
         await overdue(db, "r")
+        chosen = canceller.stepper.stop_at("cancel.begin")
+        late = asyncio.ensure_future(canceller.journal.cancel_overdue())
+        await chosen.reached()
         await ending.begin()
         await ending.flush("w", turn("r", keys=["end"], status=Complete(b"1")))
-        late = asyncio.ensure_future(canceller.journal.cancel_overdue())
+        chosen.let_go()
         await ending.blocks()
         await ending.commit()
         assert await before_deadline(late, "the late cancel") == 0
         assert await db.state("r") == "completed"
+        assert await canceller.journal.cancel_overdue() == 0
         assert await db.one("select count(*) from continuum.cancellations") == 0
 
 
@@ -198,9 +202,13 @@ async def test_of_a_plain_cancel_and_a_late_one_the_first_counts(raced: str, db:
         stop = one.stepper.stop_at("cancel.root")
         plain, late = (one, other) if first == "plain" else (other, one)
         ways = {"plain": lambda: plain.journal.cancel("r", "now"), "late": late.journal.cancel_overdue}
-        begun = asyncio.ensure_future(ways.pop(first)())
-        await stop.reached()
+        chosen = other.stepper.stop_at("cancel.begin")
+        begin = ways.pop(first)
         second = asyncio.ensure_future(ways.popitem()[1]())
+        await chosen.reached()
+        begun = asyncio.ensure_future(begin())
+        await stop.reached()
+        chosen.let_go()
         await db.waits("continuum cancel")
         stop.let_go()
         results = [await before_deadline(found, "a cancel") for found in (begun, second)]

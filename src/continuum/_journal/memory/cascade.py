@@ -39,7 +39,7 @@ def bring_about(tables: Tables, commits: Sequence[Commit]) -> Cascade:
     below: dict[str, str] = {}
     for commit in commits:
         for wanted in commit.cancels:
-            roots.setdefault(wanted.run_id, stopped(wanted.run_id, wanted.reason))
+            roots.setdefault(wanted.run_id, stopped(wanted.run_id, wanted.reason, timed_out=wanted.timed_out))
         if commit.descendants == "cancel":
             below[commit.run_id] = why_below(commit)
         elif commit.descendants == "close":

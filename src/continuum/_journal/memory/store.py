@@ -88,6 +88,8 @@ class Memory(Tables):
         for run in found:
             self.give(run, worker)
             run.token += 1
+            if run.state == "pending":  # its time has come: it waits for it no more
+                run.waiting_for = None
             run.state, run.wakeup_us = "running", None
             run.started_us = run.started_us or self.now_us()
         next_us = [self.next_due_us(definition) for definition in definitions] if len(found) < limit else []
@@ -127,24 +129,30 @@ class Memory(Tables):
         if run is None or not run.live:
             return None if run is None else run.state
         due_us = self.now_us() + int(min(max(grace_s, 0.0), LONGEST_GRACE_S) * 1_000_000)
+        asked = run_id in self.cancellations and run_id not in self.timeouts
         if run_id in self.cancellations:
             before_us, said = self.cancellations[run_id]
-            self.cancellations[run_id] = min(before_us, due_us), said
+            self.cancellations[run_id] = min(before_us, due_us), said if asked else reason
         else:
             self.cancellations[run_id] = due_us, reason
+        if not asked:
+            self.timeouts.discard(run_id)
             message = request_to_stop(run_id, reason)
             self.put(run_id, message.type, message.key, message.payload)
         return run.state
 
     def overdue(self) -> Cascade:
         """Cancel runs whose deadline has passed, but what somebody's lock holds."""
-        now, done = self.now_us(), Cascade()
+        now, done, roots = self.now_us(), Cascade(), 0
         due = sorted((due_us, run_id) for run_id, (due_us, _) in self.cancellations.items() if due_us <= now)
         live = {run_id for _, run_id in due if run_id in self.runs and self.runs[run_id].live}
         for run_id in [run_id for _, run_id in due if run_id not in live]:
             del self.cancellations[run_id]
-        for run_id in [run_id for _, run_id in due if run_id in live][:MOST_OVERDUE]:
-            if run_id in self.cancellations and (one := self.cancel(run_id, self.cancellations[run_id][1])):
+        for run_id in [run_id for _, run_id in due if run_id in live]:
+            if run_id not in self.cancellations:  # it fell with one above
+                continue
+            if roots < MOST_OVERDUE and (one := self.cancel(run_id, self.cancellations[run_id][1])):
+                roots += 1
                 done.take(one)
         return done
 

@@ -133,6 +133,7 @@ class Tables:
         self.deliveries: dict[tuple[str, str], bytes | None] = {}  # by run and id: the answer, if it has one
         self.delivered: dict[tuple[str, str], str] = {}  # by run and id: the kind and name of what was sent
         self.cancellations: dict[str, tuple[int, str]] = {}  # by run: when it is overdue, and the reason
+        self.timeouts: set[str] = set()  # of those: runs that nobody has asked to stop
         self.announced: dict[tuple[str, str, int, str], Announcement] = {}
         self.swept_us: int | None = None
         self.sweep_cursor = ""

@@ -25,7 +25,7 @@ class MemoryViews:
     async def describe_all(self, run_ids: Sequence[str]) -> list[description.RunRow]:
         """Return those of the runs that exist, in the order given."""
         runs = self._memory.runs
-        return [described(runs[run_id]) for run_id in run_ids if run_id in runs]
+        return [self._described(runs[run_id]) for run_id in run_ids if run_id in runs]
 
     async def declared(self, run_id: str) -> tuple[str, tuple[str, ...]] | None:
         """Return a run's workflow and the signals it declares, or None if any may be sent, or nobody knows."""
@@ -60,7 +60,7 @@ class MemoryViews:
         limit: int = 100,
     ) -> list[description.RunRow]:
         """Return root runs, newest first, older than ``before``."""
-        rows = [described(run) for run in self._memory.runs.values() if run.depth == 0]
+        rows = [self._described(run) for run in self._memory.runs.values() if run.depth == 0]
         rows = [
             row
             for row in rows
@@ -89,6 +89,12 @@ class MemoryViews:
         """Return runs as ``below`` does, without the values that authors gave them."""
         rows = await self.below(run_id, levels=levels, after=after, limit=limit)
         return [replace(row, input=b"null", result=None, published=None, attributes=None) for row in rows]
+
+    def _described(self, run: RunRow) -> description.RunRow:
+        due_us, reason = self._memory.cancellations.get(run.run_id, (None, None))
+        if run.run_id in self._memory.timeouts:
+            due_us = reason = None
+        return replace(described(run), stop_by=_time(due_us), stop_reason=reason)
 
 
 def described(run: RunRow) -> description.RunRow:

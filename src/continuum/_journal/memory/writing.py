@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from continuum._core.effects import Message, NewRun
+from continuum._core.effects import Deadline, Message, NewRun
 from continuum._core.entries import Entry
 from continuum._journal.commit import (
     Cancel,
@@ -131,6 +131,7 @@ def fault(commit: Commit) -> str:
             pass
     values += [commit.published] if commit.published is not None else []
     texts += [answer.delivery_id for answer in commit.answers]
+    texts += [left.run_id for left in commit.deadlines]
     values += [answer.payload for answer in commit.answers]
     if commit.descendants != "leave" and not isinstance(status, Complete | Fail | Cancel):
         return f"run {commit.run_id!r} does not end here, and so does nothing below it"
@@ -188,9 +189,22 @@ def _write(
         named = (run.run_id, answer.delivery_id)
         if named in tables.deliveries and tables.deliveries[named] is None:
             tables.deliveries[named] = answer.payload
+    for left in commit.deadlines:
+        _leave(tables, left)
     if commit.published is not None:
         run.published = commit.published
     _stand_anew(tables, run, commit)
+
+
+def _leave(tables: Tables, deadline: Deadline) -> None:
+    """Note a timeout that the parent keeps no longer; the earlier one counts."""
+    run_id, due_us = deadline.run_id, min(max(deadline.due_us, 0), LAST_US)
+    if run_id in tables.cancellations:
+        before_us, reason = tables.cancellations[run_id]
+        tables.cancellations[run_id] = min(before_us, due_us), reason
+    else:
+        tables.cancellations[run_id] = due_us, "timeout"
+        tables.timeouts.add(run_id)
 
 
 def _queue(tables: Tables, commit: Commit, task: NewTask) -> None:

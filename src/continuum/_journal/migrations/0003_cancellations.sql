@@ -1,17 +1,19 @@
 -- oldest release that can work beside it: 1
 --
--- Runs that were asked to stop and have until a deadline to do so. Then any worker cancels them with all below them. A row
--- goes with the cascade that ends its run, or when its time has come and the run has ended by itself.
+-- Runs that have until a deadline to end: they were asked to stop, or their parent has ended and left them a timeout. Then
+-- any worker cancels them with all below them. A row goes with the cascade that ends its run, or when its time has come
+-- and the run has ended by itself.
 
 create table {schema}.cancellations (
   run_id text collate "C" primary key,
   due_at timestamptz not null,                         -- asked again, the earlier one counts
-  reason text not null
+  reason text not null,
+  asks   integer not null default 1                    -- how often somebody has asked; 0: its timeout alone
 );
 create index cancellations_due on {schema}.cancellations (due_at);
 
--- What may be pruned: trees are found by how long their roots have ended.
-create index runs_ended on {schema}.runs (completed_at) where depth = 0 and completed_at is not null;
+-- What may be pruned: trees are found by how long their roots have ended. On a large table build it before, concurrently.
+create index if not exists runs_ended on {schema}.runs (completed_at) where depth = 0 and completed_at is not null;
 
 create or replace view {schema}.overview as
 select r.run_id,

@@ -5,8 +5,9 @@ with tree as materialized (select t as id, t || '/' as first, t || '0' as last f
 found as materialized (
   select run_id, depth from {schema}.runs where run_id = any(:own::text[] || :trees::text[])
   union
-  select q.run_id, q.depth from tree join {schema}.runs q on q.run_id > tree.first and q.run_id < tree.last
-  where q.state in ('pending', 'running', 'suspended', 'parked')),
+  select q.run_id, q.depth from tree cross join lateral (
+    select run_id, depth from {schema}.runs where run_id > tree.first and run_id < tree.last
+      and state in ('pending', 'running', 'suspended', 'parked') offset 0) q),
 level as materialized (select min(depth) as depth from found where depth > :depth),
 l as materialized (
   select run_id from {schema}.runs

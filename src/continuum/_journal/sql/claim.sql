@@ -17,6 +17,7 @@ due as materialized (
   limit :limit),
 mine as (
   update {schema}.runs r set lease_owner = :worker, lease_token = r.lease_token + 1, state = 'running',
+    waiting_for = case when r.state <> 'pending' then r.waiting_for end,
     next_wakeup_at = null, started_at = coalesce(r.started_at, now())
   where r.run_id = any(array(select run_id from due))
   returning r.run_id, r.lease_token, r.generation, r.workflow, r.version, r.depth,

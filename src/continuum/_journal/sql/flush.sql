@@ -7,7 +7,8 @@
 -- are only looked up, and who wakes them is settled after the commit (poke.sql). One update a row at most: of two in
 -- one statement, one would be lost. A commit that consumes a message which is not there is stale and void: under the
 -- same lease nobody else takes messages, so this very worker has journaled it before. A part between "if" and "end" is
--- left out when no commit of the batch needs it. How a run stands afterwards is its "op": n as before, p passivated,
+-- left out when no commit of the batch needs it. A deadline that a parent leaves behind waits for the row of a request to
+-- stop that is being written, and for no other. How a run stands afterwards is its "op": n as before, p passivated,
 -- t ended, d parked, c in its next generation, w waiting for that one to begin.
 with o as materialized (
   select * from json_to_recordset(:own::json) x(r text, tok bigint, grp int, op text, st text, at bigint, wf text,
@@ -91,6 +92,13 @@ msg as (insert into {schema}.inbox (run_id, type, key, payload) select "to", t, 
   update {schema}.deliveries d set answer = a.p, answered_at = now()
   from json_to_recordset(:answers::json) a(r text, d text, p json) join ok using (r)
   where d.run_id = a.r and d.delivery_id = a.d and d.answer is null)
+-- end
+-- if deadlines
+, due as (
+  insert into {schema}.cancellations as c (run_id, due_at, reason, asks)
+  select x.id, timestamptz 'epoch' + min(x.at) * interval '1 microsecond', 'timeout', 0
+  from json_to_recordset(:deadlines::json) x(r text, id text, at bigint) join ok using (r) group by x.id order by x.id
+  on conflict (run_id) do update set due_at = least(c.due_at, excluded.due_at))
 -- end
 -- if standing
 , up as (

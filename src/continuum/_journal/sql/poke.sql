@@ -1,6 +1,7 @@
 -- Arms runs that have mail and nobody to read it, and tells workers; run after the commit that sent the mail, by the
 -- sender and by who gave up the lease. Whichever of the two comes later sees what the other committed. A pending run with
--- a time to begin begins no sooner: its mail waits, but for the request to stop.
+-- a time to begin begins no sooner: its mail waits, but for the request to stop. That is judged again by the locked row:
+-- a run may have been claimed and put off in between.
 --
 -- Locks the runs it arms and skips those that others hold: a claimer reads the inbox after its claim, one who gives
 -- up a lease pokes too, and a transaction that is rolled back leaves the run in "again", to be tried once more.
@@ -14,7 +15,8 @@ can as materialized (
 got as materialized (
   select q.run_id from {schema}.runs q
   where q.run_id = any(array(select run_id from can)) and q.lease_owner is null
-    and q.state in ('pending', 'running', 'suspended')
+    and (q.state in ('running', 'suspended') or q.state = 'pending' and exists (
+      select 1 from {schema}.inbox i where i.run_id = q.run_id and i.type = 'cancel_requested'))
   order by q.depth, q.run_id for update skip locked),
 armed as (
   update {schema}.runs r set next_wakeup_at = least(now() - r.priority * interval '1 hour', r.next_wakeup_at)

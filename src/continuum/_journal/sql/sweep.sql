@@ -18,7 +18,8 @@ arm as (
                                and (state <> 'pending' or exists (select 1 from {schema}.inbox i
                                                                   where i.run_id = j.run_id
                                                                     and i.type = 'cancel_requested'))))
-      and q.lease_owner is null and q.state in ('pending', 'running', 'suspended')
+      and q.lease_owner is null and (q.state in ('running', 'suspended') or q.state = 'pending' and exists (
+        select 1 from {schema}.inbox i where i.run_id = q.run_id and i.type = 'cancel_requested'))
     order by q.depth, q.run_id for update skip locked))
   returning r.workflow, r.version),
 drop as (
