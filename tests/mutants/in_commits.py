@@ -105,6 +105,25 @@ COMMITS = (
         ),
     ),
     Mutant(
+        "child-without-its-parents-attributes",
+        "a child has only the attributes that it was started with",
+        "children inherit labels",
+        (
+            Replacement(
+                FLUSH,
+                "case when k.attr is null then l.attributes else coalesce(l.attributes, '{}') || k.attr end",
+                "k.attr",
+            ),
+        ),
+        (Check("conformance", "conformance/test_context.py::test_labels_are_inherited_over_three_levels"),),
+        (
+            Replacement(
+                f"{IN_MEMORY}/writing.py", "    attributes = parent.attributes\n", "    attributes = None\n"
+            ),
+        ),
+        harmless_alone=True,
+    ),
+    Mutant(
         "both-sides-of-an-edge-not-falling-together",
         "of a group only the commit that is refused falls",
         "parent and child are one database",

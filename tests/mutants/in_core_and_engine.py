@@ -6,6 +6,7 @@ from tests.mutants.mutant import Check, Mutant, Replacement
 
 TURNS = "_engine/turns.py"
 TASKS = "_core/tasks.py"
+MAPPING = "mapping.py"
 
 IN_CORE = (
     Mutant(
@@ -112,6 +113,82 @@ IN_CORE = (
     ),
 )
 
+IN_FAMILIES = (
+    Mutant(
+        "map-with-one-child-too-many",
+        "a map starts children until more than its window are in flight",
+        "a limit on everything",
+        (
+            Replacement(
+                MAPPING,
+                "elif self._pulling is not None and len(self._open) < self._policy.concurrency:",
+                "elif self._pulling is not None and len(self._open) <= self._policy.concurrency:",
+            ),
+            Replacement(
+                MAPPING,
+                "while len(self._open) >= self._policy.concurrency:",
+                "while len(self._open) > self._policy.concurrency:",
+            ),
+        ),
+        (
+            Check(
+                "core",
+                "core/test_map_children.py"
+                "::test_a_fresh_map_starts_as_many_as_it_may_and_the_next_in_the_turn_that_makes_room",
+            ),
+            Check(
+                "core",
+                "core/test_map_children.py::test_a_source_may_await_activities_and_is_asked_when_there_is_room",
+            ),
+            Check(
+                "conformance",
+                "conformance/test_mapping.py::test_never_more_children_than_asked_for_are_in_flight",
+            ),
+        ),
+    ),
+    Mutant(
+        "map-decided-without-an-entry",
+        "what a map came to is not recorded, and a replay may come to something else",
+        "deterministic replay",
+        (Replacement(MAPPING, "        self._loop.machine.decisions.decide(decision, self._scope.path)\n", ""),),
+        (
+            Check("core", "core/test_map_children.py::test_a_replay_under_another_policy_diverges"),
+            Check("conformance", "conformance/test_mapping.py::test_those_that_decided_a_map_survive_a_replay"),
+        ),
+    ),
+    Mutant(
+        "rest-of-a-map-left-running",
+        "a map that is decided early does not cancel the children in flight",
+        "nobody escapes a cancellation",
+        (Replacement(MAPPING, '        self._leave("the map that started it was decided")\n', ""),),
+        (
+            Check(
+                "core", "core/test_map_children.py::test_the_first_that_complete_decide_and_the_rest_is_cancelled"
+            ),
+            Check("conformance", "conformance/test_mapping.py::test_those_that_decided_a_map_survive_a_replay"),
+        ),
+    ),
+    Mutant(
+        "early-signal-dropped-at-a-retry",
+        "the next attempt does not get the signals that nobody had read",
+        "no lost message",
+        (
+            Replacement(
+                "_core/closings.py",
+                "                machine.signals.unread(),\n                family.deadlines(),",
+                "                (),\n                family.deadlines(),",
+            ),
+        ),
+        (
+            Check("core", "core/test_child_retry.py::test_what_was_not_read_and_who_lives_is_handed_on"),
+            Check(
+                "conformance",
+                "conformance/test_child_retries.py::test_what_an_attempt_has_not_read_the_next_one_reads",
+            ),
+        ),
+    ),
+)
+
 IN_ENGINE = (
     Mutant(
         "activity-started-before-its-cause-is-durable",
@@ -197,6 +274,26 @@ IN_ENGINE = (
         (Check("conformance", "conformance/test_serving.py::test_due_timers_fire_after_downtime"),),
     ),
     Mutant(
+        "overdue-runs-never-looked-for",
+        "no worker cancels a run whose grace is over",
+        "nobody escapes a cancellation",
+        (
+            Replacement(
+                "_engine/engine.py",
+                '"cancelling what is overdue", partial(cancel_overdue, journal), overdue)',
+                '"cancelling what is overdue", partial(asyncio.sleep, 0))',
+            ),
+        ),
+        (
+            Check(
+                "conformance",
+                "conformance/test_grace.py::test_a_run_that_does_not_stop_is_cancelled_when_the_grace_is_over",
+            ),
+            Check("conformance", "conformance/test_grace.py::test_the_grace_of_runs_that_nobody_has_passes_too"),
+        ),
+        harmless_alone=True,
+    ),
+    Mutant(
         "own-residents-inbox-not-polled",
         "a worker waits for hints of mail to the runs that it holds",
         "no lost wake-up",
@@ -212,4 +309,4 @@ IN_ENGINE = (
     ),
 )
 
-IN_CORE_AND_ENGINE = (*IN_CORE, *IN_ENGINE)
+IN_CORE_AND_ENGINE = (*IN_CORE, *IN_FAMILIES, *IN_ENGINE)

@@ -204,6 +204,33 @@ ENDINGS = (
         ),
     ),
     Mutant(
+        "close-after-the-commit",
+        "a parent's end is durable before its children are cancelled",
+        "parent and child are one database",
+        (
+            Replacement(
+                "_journal/large.py",
+                """            if group.cascades:
+                done.cascade = await inside.take(bringing_about(self._schema, commits))
+            await self._hooks.reach("large.written")
+        await self._hooks.reach("large.committed")
+""",
+                """            await self._hooks.reach("large.written")
+        await self._hooks.reach("large.committed")
+        if group.cascades:
+            async with transaction(self._lane, connection, self._hooks, lock_timeout=LOCK_TIMEOUT) as inside:
+                done.cascade = await inside.take(bringing_about(self._schema, commits))
+""",
+            ),
+        ),
+        (
+            Check(
+                "races",
+                "journal/races/test_closes.py::test_a_commit_of_a_child_that_waits_for_the_cascade_is_fenced",
+            ),
+        ),
+    ),
+    Mutant(
         "late-cancel-of-an-ended-run",
         "a cascade cancels the run that it begins with, also if that has ended",
         "what has ended stays as it is",
@@ -259,6 +286,7 @@ ENDINGS = (
                 "and (q.state <> 'pending' or i.type = 'cancel_requested')",
                 "and true",
             ),
+            Replacement("_journal/sql/poke.sql", "or q.state = 'pending' and exists (", "or exists ("),
         ),
         (Check("conformance", "conformance/test_due_generations.py::test_mail_makes_it_begin_no_sooner"),),
         (Replacement(f"{IN_MEMORY}/tables.py", 'return run.state != "pending" or asked', "return True"),),

@@ -71,7 +71,7 @@ class Mutant:
     changes: tuple[Replacement, ...]
     caught_by: tuple[Check, ...]
     in_memory: tuple[Replacement, ...] = ()
-    harmless_alone: bool = False  # something else stands in (a claim, the sweep, a poll): whole workers hide it
+    harmless_alone: bool = False  # something stands in (a claim, the sweep, a poll), or no scenario looks at it
 
     @property
     def simulated(self) -> Simulated:

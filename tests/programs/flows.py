@@ -135,24 +135,23 @@ class Interpreter:
 
     async def do_map(self, n: int, how: str) -> None:
         """Map over some items, one or two at a time: all of them, the first that complete, or paged in."""
-
-        async def paged() -> AsyncIterator[int]:
-            for number in range(n):
-                if number % 2:
-                    await act(number)
-                yield number
-
         options: dict[str, Any] = {"concurrency": 1 + n % 2, "tolerate_failures": n if how == "all" else n // 2}
         if how == "first":
             options |= {"min_successful": 1, "tolerate_failures": None, "rest": ("cancel", "abandon")[n % 2]}
         elif how == "counted":
             options["collect"] = False
         try:
-            done = await map_children(kid, paged() if how == "paged" else iter(range(n)), **options)
+            done = await map_children(kid, self.paged(n) if how == "paged" else iter(range(n)), **options)
         except MapFailed as error:
             self.note("map failed", error.__cause__ or "")
             done = error.result
         self.note("map", [done.results, done.completed, done.failed, [ref.id for ref in done.decided_by]])
+
+    async def paged(self, n: int) -> AsyncIterator[int]:
+        for number in range(n):
+            if number % 2:
+                await act(number)
+            yield number
 
     async def do_signal(self, name: str) -> None:
         self.note("signal", await wait_signal(name, int))

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tests.simulation.confluence import APART, LONG_S, parts
+from tests.simulation.confluence import APART, LONG_S, demanded, parts
 from tests.simulation.flows import Node
 from tests.simulation.programs import Scenario, scenario
 
@@ -67,6 +67,16 @@ def of_node(node: Node, depth: int) -> Iterator[str]:
         yield "an hour's sleep"
     if kind in ("collect", "read"):
         yield f"{kind} in a child" if depth else f"{kind} in a root"
+    if kind == "mapping":
+        how, trees = args
+        yield f"map that may {how['rest']} the rest"
+        yield "map that collects" if how["collect"] else "map that counts"
+        yield from (
+            f"map with {name}" for name in ("enough", "tolerate", "limit", "retry") if how[name] is not None
+        )
+        yield from (f"map that is {name}" for name in ("paged", "named") if how[name])
+        if how["window"] < len(trees):
+            yield "map with a window"
     if kind in ("fan", "carry"):
         kids: list[dict[str, Any]] = args[-1]
         if kind == "fan":
@@ -86,6 +96,8 @@ def of_kid(one: dict[str, Any]) -> Iterator[str]:
         yield "child with a timeout"
     if one.get("retry"):
         yield "child tried again"
+        if demanded(one["tree"]):
+            yield "child tried again that reads"
     if one.get("close") == "cancel":
         yield "child that closes"
     yield from (f"child sent a signal {when}" for when in ("now", "then") if one[when])

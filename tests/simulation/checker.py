@@ -23,6 +23,7 @@ from continuum._journal.memory.tables import RunRow
 from continuum._journal.memory.writing import Group, Written
 from continuum.definitions import Definitions
 from tests.simulation.endings import (
+    Bounds,
     Broken,
     check_attempts,
     check_closed,
@@ -31,6 +32,7 @@ from tests.simulation.endings import (
     check_followed,
 )
 from tests.simulation.flows import LAST, MIXED_UP, simulated
+from tests.simulation.maps import check_maps
 
 __all__ = ["Broken", "Watched"]
 
@@ -45,7 +47,7 @@ class Watched(Memory):
         self._definitions = definitions
         self._writers: dict[tuple[str, int], str] = {}
         self._ends: dict[str, int] = {}  # how many entries a run had when it ended
-        self._born: Counter[str] = Counter()
+        self._born, self._bounds = Counter[str](), Bounds()
         self._unread: dict[int, str] = {}  # messages that nobody has taken, and whose they are
         self._taken: set[int] = set()
         self._published: dict[str, list[int]] = {}  # generation and number of the state that each run shows
@@ -115,6 +117,8 @@ class Watched(Memory):
             self._deaths.pop(commit.run_id, None)
         check_descendants(self.runs, commit)
         check_continued(self.runs[commit.run_id], commit)
+        self._bounds.check(self, commit, outcome)
+        check_maps(self.runs, commit)
         self._check_consumed(commit, mail)
         self._check_published(commit)
         self._check_children(commit, outcome)

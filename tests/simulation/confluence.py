@@ -6,6 +6,7 @@ out (refs, counters, names of signals), so are clocks and races, but for those b
 
 from __future__ import annotations
 
+from itertools import dropwhile
 from typing import Any
 
 from tests.simulation.flows import Node
@@ -16,12 +17,12 @@ LONG_S = 3600.0
 PLAIN = {"work", "sleep", "draw", "side", "patch", "raise", "late", "collect", "read", "expire", "pause"}
 PLAIN |= {"main", "seq", "all", "together", "crew", "waitall", "count", "catch", "again"}
 PLAIN |= {"show", "answer", "flop"}
-PLAIN |= {"run", "fan", "carry", "carried", "twice", "rejoin"}
+PLAIN |= {"run", "fan", "carry", "carried", "twice", "rejoin", "mapping"}
 PATIENT = frozenset({"all", "children", "completed", "outcome"})
 """Ways to wait for all children, however they end."""
 STRICT = frozenset({"gather", "failfast"})
 """Ways to wait that raise what goes wrong first: at most one child may fail."""
-APART = frozenset({"run", "fan", "carry", "twice", "rejoin"})
+APART = frozenset({"run", "fan", "carry", "twice", "rejoin", "mapping"})
 """What is inside of these belongs to other runs."""
 STEADY = frozenset({"main", "again", "seq", "all", "waitall", "catch"})
 """What never cancels what is inside, and never lets its run end before that has."""
@@ -45,6 +46,8 @@ def confluent(node: Node) -> bool:
             how, _, kids = args
             few = how not in STRICT or sum(map(kid_may_fail, kids)) <= 1
             return few and how in PATIENT | STRICT | {"each", "abandon"} and all(map(kid_confluent, kids))
+        case "mapping":
+            return args[0]["limit"] is None and not may_fail(node)
         case "carry":
             return all(one["limit"] is None for one in args[0])
         case "carried":
@@ -63,7 +66,7 @@ def kid_may_fail(one: dict[str, Any]) -> bool:
 
 
 def tries(one: dict[str, Any]) -> int:
-    """Return how many attempts a child has."""
+    """Return how many attempts a child has, or each of a map."""
     again = one.get("retry")
     return again["tries"] if again else 1
 
@@ -85,6 +88,10 @@ def may_fail(node: Node, attempts: int = 1) -> bool:
             return any(may_fail(inner) for inner in parts(node))
         case "fan":
             return (args[0] in STRICT or args[0] == "each") and any(map(kid_may_fail, args[2]))
+        case "mapping":
+            how, trees = args
+            lossy = how["limit"] is not None or any(may_fail(tree, tries(how)) for tree in trees)
+            return how["enough"] is not None or (how["tolerate"] is not None and lossy)
         case _:
             return kind not in PLAIN
 
@@ -137,19 +144,25 @@ def demanded(node: Node) -> dict[str, int]:
     return total
 
 
+def flops_first(node: Node) -> bool:
+    """Say whether a run fails as often as it does before it has read anything: what it is sent is handed on."""
+    first, *others = [*dropwhile(lambda inner: inner[0] == "sleep", node[1]), ["pause"]]
+    return first[0] == "flop" and all(brief(other) and other[0] != "flop" for other in others)
+
+
 def provided(node: Node, *, steady: bool = True) -> bool:
     """Say whether all children in ``node`` are sent what they demand, so that they end.
 
     A node that is not ``steady`` may be cancelled, or left by a run that fails, before it has sent everything.
     """
     kind, *args = node
-    if kind in ("run", "twice", "rejoin") and any(map(demanded, parts(node))):
+    if kind in ("run", "twice", "rejoin", "mapping") and any(map(demanded, parts(node))):
         return False
     for one in args[-1] if kind in ("fan", "carry") else ():
         sent = [name for name, _ in [*one["now"], *(one["then"] if steady else [])]]
         if kind == "carry" and sent:
             return False
-        if one.get("retry") and demanded(one["tree"]):
+        if one.get("retry") and demanded(one["tree"]) and not flops_first(one["tree"]):
             return False  # what an attempt has read the next one has not
         if any(sent.count(name) < count for name, count in demanded(one["tree"]).items()):
             return False

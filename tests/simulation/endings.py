@@ -14,8 +14,8 @@ from continuum._core.events import RunStarted
 from continuum._core.failure import decode_failure
 from continuum._core.jsontext import load
 from continuum._core.retry import decode_retry
-from continuum._journal.commit import Cancel, Commit, Complete, Continue, Fail
-from continuum._journal.memory.tables import RunRow
+from continuum._journal.commit import Cancel, Commit, Committed, Complete, Continue, Fail
+from continuum._journal.memory.tables import RunRow, Tables
 
 Runs: TypeAlias = Mapping[str, RunRow]
 
@@ -34,6 +34,23 @@ def check_descendants(runs: Runs, commit: Commit) -> None:
             return
         if run.on_parent_close == "cancel" and run.run_id.rpartition("/")[0] == commit.run_id:
             raise Broken(f"run {run.run_id!r} lives on, and was to be closed with {commit.run_id!r}")
+
+
+class Bounds:
+    """Which children have a timeout: it is for their whole lives, and not for their parents'."""
+
+    def __init__(self) -> None:
+        self._bounded: set[str] = set()
+
+    def check(self, tables: Tables, commit: Commit, outcome: Committed) -> None:
+        """Whoever lives on when its parent ends has a deadline from then on."""
+        born = {child.run_id for child in commit.children if child.options.timeout is not None}
+        self._bounded |= born - set(outcome.existed)
+        if not isinstance(commit.status, Complete | Fail):
+            return
+        for run_id in tables.below.get(commit.run_id, {}):
+            if run_id in self._bounded and tables.runs[run_id].live and run_id not in tables.cancellations:
+                raise Broken(f"run {run_id!r} lives on, and its timeout ended with {commit.run_id!r}")
 
 
 def check_continued(run: RunRow, commit: Commit) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +41,7 @@ from continuum import (
 from continuum._core.loop import running_workflow
 from tests.programs.flows import Interpreter, kid
 from tests.simulation import ledger
+from tests.simulation.maps import play_map
 
 Node = list[Any]
 MOST_NOTES = 60
@@ -131,6 +133,12 @@ class Player(Interpreter):
 
     def below(self, tree: Node) -> Plan:
         return Plan(tree, self.plan.calm, self.plan.pace)
+
+    async def paged(self, n: int) -> AsyncIterator[int]:
+        for number in range(n):
+            if number % 2:
+                await asyncio.sleep(self.seconds(0.5))
+            yield number
 
     # Leaves.
 
@@ -319,6 +327,9 @@ class Player(Interpreter):
                 if one["cancel"] == when:
                     ref.cancel("not needed")
         return await self.ends(how, refs)
+
+    async def do_mapping(self, how: dict[str, Any], trees: list[Node]) -> Any:
+        return await play_map(simulated, [self.below(tree) for tree in trees], how, self.seconds)
 
     async def do_carry(self, kids: list[dict[str, Any]]) -> None:
         """Start children that a later generation waits for."""

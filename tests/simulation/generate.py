@@ -13,8 +13,9 @@ from __future__ import annotations
 from random import Random
 from typing import Any, TypeVar
 
-from tests.simulation.confluence import LONG_S, PATIENT, STRICT, demanded, kid_may_fail, may_fail
+from tests.simulation.confluence import LONG_S, PATIENT, STRICT, brief, demanded, kid_may_fail, may_fail, tries
 from tests.simulation.flows import UPDATES, Node
+from tests.simulation.maps import drawn
 
 T = TypeVar("T")
 Signal = list[Any]
@@ -23,7 +24,7 @@ MAX_NESTING = 3
 CALM_LEAVES = {"work": 14, "sleep": 4, "draw": 1, "side": 2, "patch": 2, "expire": 2, "late": 2, "raise": 1}
 CALM_LEAVES |= {"show": 3}
 CALM_COMPOUNDS = {"seq": 3, "all": 3, "together": 2, "crew": 3, "waitall": 2, "count": 2, "catch": 3}
-FAMILY = {"fan": 8, "run": 4, "twice": 2}
+FAMILY = {"fan": 8, "run": 4, "twice": 2, "mapping": 5}
 WILD_LEAVES = {
     "listen": 5,
     "signal": 2,
@@ -35,7 +36,7 @@ WILD_LEAVES = {
     "start": 4,
     "named": 2,
 }
-WILD_LEAVES |= {"child": 2, "cancel_ref": 2, "fail": 1, "rejoin": 1}
+WILD_LEAVES |= {"child": 2, "cancel_ref": 2, "fail": 1, "rejoin": 1, "map": 3}
 WILD_COMPOUNDS = {"wait": 3, "race": 4, "timeout": 4, "wait_for": 3, "try": 4, "later": 2, "group": 3, "enough": 2}
 WILD_COMPOUNDS |= {"shield": 1, "sem": 2, "event": 1, "lock": 1, "baton": 1}
 SLEEPS = {0: 2, 0.01: 3, 0.3: 4, 1: 5, 2.5: 4, 8: 3, 20: 1, 60: 0.5, 600: 0.04}
@@ -186,6 +187,9 @@ class Grower:
             key, run_id = self.key(place, named=True)
             self.left -= 1
             return [kind, key, self.run(place.depth + 1, run_id, None), ["main", []]]
+        if kind == "mapping":
+            node = self.mapping(place)
+            return node if self.random.random() < 0.3 else self.safe(node)
         kids = [self.kid(place, told=True) for _ in range(self.random.randint(1, 4))]
         pause = self.random.choice([None, 0, 0.5, 6])
         if place.steady is False:
@@ -211,6 +215,23 @@ class Grower:
             nodes = [self.work()] if self.random.random() < 0.7 else []
             kids.append(_kid(None, ["main", [self.safe(node) for node in nodes]]))
         return ["fan", self.how(kids), None, kids]
+
+    def mapping(self, place: Place) -> Node:
+        """Return a map; one that is calm waits for all of its children, however they end."""
+        how, count = drawn(self.random, self.label("m"), calm=self.calm), self.random.randint(1, 6)
+        lasting = 0 if self.calm else self.random.randint(0, min(how["window"], count) - 1)
+        self.left -= count
+        trees: list[Node] = []
+        for number in range(count):
+            run_id = f"{place.run_id}/{how['label']}.{number}" if place.run_id and how["named"] else None
+            self.known += [] if run_id is None else [run_id]
+            depth = place.depth + 1
+            trees.append(self.victim(depth, run_id) if number < lasting else self.run(depth, run_id, None))
+        if how["retry"]:
+            trees[-1][1].insert(0, ["flop", self.random.randint(1, 2)])
+        if self.calm and not any(may_fail(tree, tries(how)) for tree in trees):
+            how["tolerate"] = self.random.choice([None, 0])
+        return ["mapping", how, trees]
 
     def kid(self, place: Place, *, told: bool, steady: bool = True) -> dict[str, Any]:
         """Return one child of a fan-out; some are there to be cancelled."""
@@ -240,14 +261,16 @@ class Grower:
         """Let a child close with its parent, and let some fail that are tried again."""
         one["close"] = self._ends.choice(["abandon", "cancel"])
         sure = self.calm and (one["cancel"] is not None or one["limit"] is not None)
-        if self._ends.random() < 0.3 and not sure and not demanded(one["tree"]):
+        reads = bool(demanded(one["tree"]))
+        if self._ends.random() < 0.3 and not sure and (not reads or all(map(brief, one["tree"][1]))):
             times = self._ends.randint(1, 2)
             wait = self._ends.choice([0, 0.01, 1, 5])
             one["retry"] = {"tries": times + self._ends.randint(0 if not self.calm else 1, 2), "wait": wait}
             nodes = one["tree"][1]
-            nodes.insert(
-                self._ends.randint(0, len(nodes) - (bool(nodes) and nodes[-1][0] == "again")), ["flop", times]
-            )
+            last = 0 if reads else len(nodes) - (bool(nodes) and nodes[-1][0] == "again")
+            nodes.insert(self._ends.randint(0, last), ["flop", times])
+            if reads:  # time for what is sent to it
+                nodes.insert(0, ["sleep", self._ends.choice([0, 0.3, 2.5])])
 
     def victim(self, depth: int, run_id: str | None) -> Node:
         """Return a tree that waits until it is cancelled, perhaps with others below it that fall with it."""
@@ -275,6 +298,8 @@ class Grower:
                 return [kind, self.random.choice("ab")]
             case "refs":
                 return [kind, self.random.choice(["gather", "all", "completed", "wait", "each"])]
+            case "map":
+                return [kind, self.random.randint(0, 4), self.random.choice(["all", "first", "counted", "paged"])]
             case "rejoin":
                 self.left -= 1
                 return [kind, self.random.choice("xy"), ["main", [self.work()]]]

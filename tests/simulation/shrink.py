@@ -114,11 +114,15 @@ def _smaller(node: Node) -> Iterator[Node]:
         if _many(part):
             for left in without(part):
                 yield _with(node, position, list(left))
+    if node[0] == "main" and node[1] and node[1][-1][0] == "again":
+        yield node[1][-1][1]
     if node[0] == "work" and len(node[2]) > 1:
         for plain in without([name for name in node[2] if name != "value"]):
             yield ["work", node[1], {name: node[2][name] for name in ("value", *plain)}]
     if node[0] == "sleep" and node[1]:
         yield ["sleep", 0]
+    if node[0] == "mapping":
+        yield from (["mapping", {**node[1], name: None}, node[2]] for name in ("enough", "limit", "retry"))
     for position, part in enumerate(node):
         yield from (_with(node, position, changed) for changed in _changed(part))
 

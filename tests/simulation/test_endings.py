@@ -53,6 +53,12 @@ def _(world: World) -> None:
     world.commit(seq=2, status=Complete(b"[[]]"))
 
 
+@breaks("run 'r/k' lives on, and its timeout ended with 'r'")
+def _(world: World) -> None:
+    with_a_child(world, timeout=60)
+    world.commit(seq=2, status=Complete(b"[[]]"), published=b"[1,%d]" % LAST)
+
+
 @breaks("was asked to stop, and goes on as its next generation")
 def _(world: World) -> None:
     world.write(entry_of_event(e.CancelRequested(T0, "enough")))

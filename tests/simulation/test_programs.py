@@ -56,6 +56,7 @@ MUST |= {"child cancelled then", "child sent a signal then", "activity fails", "
 MUST |= {f"from outside: {kind} a child" for kind in ("signal", "update", "cancel", "describe")}
 MUST |= {"child tried again", "child that closes", "from outside: stop a root", "from outside: stop a child"}
 MUST |= {"from outside: update a root", "an update asked for twice", "node answer", "node show"}
+MUST |= {"map that may cancel the rest", "map that may abandon the rest", "map that counts", "map with enough"}
 
 
 @pytest.fixture(autouse=True)
@@ -172,6 +173,21 @@ def test_what_waits_for_a_signal_that_nobody_sends_is_not_whole() -> None:
     reader["then"] = []
     assert not whole(Scenario(0, (Root("r", told, True),)))
     assert not whole(Scenario(0, (Root("r", ["run", None, tree], True),)))
+
+
+def test_a_child_that_is_tried_again_is_sent_what_it_reads_if_it_fails_before_it_reads() -> None:
+    def told(*nodes: list[Any]) -> Scenario:
+        retry = {"tries": 3, "wait": 1}
+        one = kid(["main", list(nodes)], now=[["s1", 1]], then=[["s1", 2]], retry=retry, close="abandon")
+        return Scenario(0, (Root("r", ["main", [["fan", "gather", 0.1, [one]]]], True),))
+
+    early = told(["sleep", 0.5], ["flop", 2], ["collect", "s1", 2])
+    assert whole(early)
+    for order in range(5):
+        assert play(early, order) == {"r": ("completed", [[[[[None, 3, [1, 2]]]]]])}
+    assert not whole(told(["collect", "s1", 2], ["flop", 2]))
+    assert not whole(told(["flop", 1], ["collect", "s1", 2], ["flop", 2]))
+    assert not whole(told(["flop", 2], ["collect", "s1", 2], ["raise", "late"]))
 
 
 def test_what_waits_for_an_update_that_nobody_asks_for_is_not_whole() -> None:
