@@ -23,6 +23,7 @@ from tests.cli.conftest import Run
 from tests.cli.harness import PATIENCE_S, begun, boom, made
 from tests.interrupts import interruptible
 from tests.journal.harness import child, claim, turn, worker, write
+from tests.length import at_length
 
 COMPLETE = Complete(b"2")
 
@@ -119,6 +120,7 @@ def test_a_watched_tree_is_drawn_in_place_until_the_root_has_ended(here: str) ->
     assert last[0].startswith("batch  batch_flow  failed")
 
 
+@at_length
 def test_a_tree_that_is_higher_than_the_terminal_is_cut_until_its_end(here: str) -> None:
     begin(here)
     with watching("batch", "--watch", "0.1", terminal=True, lines=2) as tree:

@@ -20,6 +20,7 @@ from continuum._journal.commit import NewRoot
 from continuum.cli import supervisor, worker
 from tests.cli.conftest import Run
 from tests.cli.harness import FLOWS, Program, free_ports, made, until
+from tests.length import at_length
 
 Start = Callable[..., Program]
 SLOW = """
@@ -233,6 +234,7 @@ def test_every_setting_has_an_option_but_the_one_that_is_an_object() -> None:
     assert {*worker._SETTINGS} == {field.name for field in dataclasses.fields(WorkerSettings)} - {"retry"}
 
 
+@at_length
 def test_two_processes_keep_running_and_one_that_is_killed_is_started_anew(
     flows: Path, program: Start, run: Run
 ) -> None:
@@ -253,6 +255,7 @@ def test_two_processes_keep_running_and_one_that_is_killed_is_started_anew(
     assert "Traceback" not in one.said
 
 
+@at_length
 def test_processes_whose_supervisor_is_killed_drain(flows: Path, program: Start) -> None:
     one = program("worker", "flows", "--processes", "2")
     one.says("is ready", times=2)
@@ -261,6 +264,7 @@ def test_processes_whose_supervisor_is_killed_drain(flows: Path, program: Start)
     one.says("continuum.worker: stopped", times=2)
 
 
+@at_length
 def test_a_second_signal_kills_processes_that_hang(flows: Path, program: Start, run: Run) -> None:
     one = program("worker", "slow_flows", "--processes", "2", "--drain", "600")
     one.says("is ready", times=2)
@@ -304,6 +308,7 @@ def test_what_is_wrong_with_a_module_is_told_by_one_process_only(flows: Path, pr
     ]
 
 
+@pytest.mark.skipif(not os.environ.get("CONTINUUM_LONG"), reason="at length: CONTINUUM_LONG=1")
 def test_processes_that_never_can_be_started_are_given_up(flows: Path, program: Start) -> None:
     one = program("worker", "flows", "--processes", "2", "--url", "postgresql://127.0.0.1:1/x")
     assert one.ends() == 1

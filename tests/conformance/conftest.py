@@ -19,7 +19,8 @@ from tests.conformance.harness import PostgresWorld, World
 from tests.conformance.memory import MemoryWorld
 from tests.databases import Servers
 
-SERVERS = ("embedded", "system") if os.environ.get("CONTINUUM_LONG") else ("embedded",)
+LONG = bool(os.environ.get("CONTINUUM_LONG"))
+SERVERS = ("embedded", "system") if LONG else ("embedded",)
 JOURNALS = (*SERVERS, "memory")
 
 
@@ -31,6 +32,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("postgres", SERVERS if speaks_sql else JOURNALS, indirect=True)
     if "whose" in names:
         metafunc.parametrize("whose", ("embedded", "memory"), indirect=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:
+    """Leave out, but at length, of a test for runs that stay and for runs that leave one in each place."""
+    if LONG:
+        return
+    twice = [
+        item
+        for item in items
+        if any(f"[{pair}" in item.name for pair in ("embedded-resident", "memory-forgetful"))
+    ]
+    config.hook.pytest_deselected(items=twice)
+    items[:] = [item for item in items if item not in set(twice)]
 
 
 @pytest.fixture

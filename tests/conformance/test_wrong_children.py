@@ -22,7 +22,7 @@ from continuum import (
     wait_signal,
     workflow,
 )
-from tests.conformance.cluster import Cluster, failing
+from tests.conformance.cluster import FORGETFUL, Cluster, failing
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ async def test_in_a_later_generation_a_ref_never_started_is_waited_for_visibly(c
         ref: ChildRef[Any] = ChildRef("p/kid")
         await ref
 
-    async with cluster.worker([parent]):
+    async with cluster.worker([parent], **FORGETFUL):
         await cluster.start(parent, 0, id="p")
         found = await cluster.until_waiting("p", "kid")
     assert found.state in ("running", "suspended")

@@ -74,6 +74,7 @@ def tree(tmp_path: Path) -> Path:
     return tree
 
 
+@pytest.mark.skipif(not LONG, reason="at length: CONTINUUM_LONG=1")
 def test_the_report_is_complete_and_the_same_with_and_without_a_kill(demo: Demo, tree: Path) -> None:
     quiet = demo.figures("--path", "tree", "--kills", "0")
     assert (quiet["ok"], quiet["kills"], quiet["again"], quiet["resumed"]) == (True, 0, 0, 0)

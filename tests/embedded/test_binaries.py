@@ -11,6 +11,7 @@ from continuum.embedded import server as server_module
 from continuum.embedded.account import server_account
 from continuum.embedded.binaries import find_binaries
 from tests.embedded.harness import as_root, data, has_stopped, plan, query, server, until
+from tests.length import at_length
 
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 needs_15 = pytest.mark.skipif(not DEBIAN_15.is_dir(), reason="there is no Postgres 15 on this machine")
@@ -97,6 +98,7 @@ def test_a_chosen_folder_that_has_no_postgres_is_an_error_and_nothing_else_is_us
 
 
 @as_root
+@at_length
 def test_binaries_that_the_account_cannot_reach_are_copied_once_and_no_mode_changes(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 from continuum.cli import main
 from continuum.embedded import Server
 from tests.embedded.harness import data, has_stopped, query, until
+from tests.length import at_length
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -74,6 +75,7 @@ def test_stop_says_that_it_closed_connections(run: Run, at_home: Path) -> None:
         connection.close()
 
 
+@at_length
 def test_the_server_that_start_keeps_outlives_the_command(at_home: Path) -> None:
     for verb in ("start", "status", "stop"):
         done = subprocess.run([sys.executable, "-m", "continuum", "db", verb], capture_output=True, text=True)

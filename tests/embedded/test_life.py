@@ -29,6 +29,7 @@ from tests.embedded.harness import (
     ticks,
     until,
 )
+from tests.length import at_length
 
 DURABLE = {"synchronous_commit": "on"}  # for rows that are to survive a crash
 Starter = Callable[[Path], Client]
@@ -70,6 +71,7 @@ def test_a_second_client_uses_the_server_that_runs(home: Path, caplog: pytest.Lo
     ]
 
 
+@at_length
 def test_five_starters_at_once_get_one_server(folder: Path, client: Starter) -> None:
     home = folder / "home"
     clients = [client(home) for _ in range(5)]
@@ -95,6 +97,7 @@ def test_the_handle_of_a_client_that_was_killed_is_not_kept(home: Path, client: 
     until(lambda: has_stopped(home))
 
 
+@at_length
 def test_a_starter_killed_at_its_start_leaves_a_server_that_others_can_use(folder: Path, client: Starter) -> None:
     home = folder / "home"
     starter = client(home)
@@ -339,6 +342,7 @@ def test_those_who_look_whether_a_lock_is_held_do_not_see_each_other(folder: Pat
     assert not locks.is_held_exclusively(path)
 
 
+@at_length
 def test_a_supervisor_that_finds_another_one_leaves_the_server_to_it(home: Path) -> None:
     with server(home).running() as url:
         first = supervisor_pid(home)

@@ -29,6 +29,7 @@ from tests.embedded.harness import (
     server,
     until,
 )
+from tests.length import at_length
 
 PLAIN_USER = "nobody"
 
@@ -99,6 +100,7 @@ def plain_python(folder: Path) -> list[str]:
 
 
 @as_root
+@at_length
 def test_a_plain_user_runs_it_as_themselves(folder: Path, plain_python: list[str]) -> None:
     user = pwd.getpwnam(PLAIN_USER)
     place = folder / "theirs"
@@ -163,6 +165,7 @@ def test_the_home_folder_is_the_given_one_else_that_of_the_environment_else_here
 
 
 @as_root
+@at_length
 def test_below_a_closed_folder_the_data_lies_elsewhere_and_no_mode_changes(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,6 +334,7 @@ def fill(place: Path) -> None:
 
 
 @as_root
+@at_length
 def test_a_full_disk_is_told_and_leaves_no_half_made_data(disk: Path) -> None:
     home = disk / "home"
     home.mkdir(mode=0o755)

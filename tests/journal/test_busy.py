@@ -16,6 +16,7 @@ from continuum._journal.outside import sending, starting, take_async
 from continuum.errors import DatabaseBusy, MessageIdTaken
 from tests.journal.harness import begin, blocked, entry, root, select, signal, soon, turn, until, worker, write
 from tests.journal.races.stepper import Stepper
+from tests.length import at_length
 
 
 def visited(hooks: Stepper, times: int) -> Callable[[], Awaitable[bool]]:
@@ -59,6 +60,7 @@ async def test_starting_what_an_open_transaction_starts_ends_busy(database: str)
         assert await client.start([root("r"), root("s")]) == {"r", "s"}
 
 
+@at_length
 async def test_a_delivery_that_an_open_transaction_makes_ends_busy_and_counts_once(database: str) -> None:
     async with PostgresJournal(database).open() as client:
         await client.start([root("r"), root("s")])
@@ -108,6 +110,7 @@ async def test_an_id_that_an_open_transaction_gives_to_another_message_is_taken_
         assert [mail.key for mail in (await client.mail(["r"]))["r"]] == ["a"]
 
 
+@at_length
 async def test_resuming_a_run_that_somebody_holds_ends_busy(database: str) -> None:
     async with worker(database) as journal:
         (run,) = await begin(journal)
@@ -156,6 +159,7 @@ async def test_what_a_role_sets_for_its_sessions_is_not_for_ours(database: str) 
         await connection.close()
 
 
+@at_length
 async def test_a_locked_table_keeps_commits_together_until_it_is_free(database: str) -> None:
     hooks = Stepper()
     async with worker(database, hooks=hooks) as journal:

@@ -18,6 +18,7 @@ from continuum._core.entries import Entry
 from continuum._journal.commit import Commit, Committed, Complete, NewRoot
 from continuum._journal.journal import PostgresJournal
 from continuum.embedded.account import server_account
+from tests.length import at_length
 
 SETTINGS = """
 [databases]
@@ -66,6 +67,7 @@ def pooled(database: str) -> Iterator[str]:
         shutil.rmtree(folder)
 
 
+@at_length
 async def test_a_pooler_is_found_out_and_worked_with(pooled: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "continuum.journal"):
         async with PostgresJournal(pooled).open(migrating=False) as journal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.length import at_length
 from tests.processes import flows, parents
 from tests.processes.harness import LONG, Site, until
 
@@ -55,6 +56,7 @@ async def test_a_drain_is_bounded(site: Site) -> None:
     site.check()
 
 
+@at_length
 async def test_rolling_restarts_under_load_do_nothing_twice(site: Site) -> None:
     """LF16 drain hands over at once: workers come and go, and every activity is done once."""
     worker = site.worker(lease=5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.length import at_length
 from tests.processes import flows, parents
 from tests.processes.harness import LONG, Site, until
 
@@ -9,6 +10,7 @@ DORMITORIES, EACH = (99 if LONG else 8), 100
 MANY = DORMITORIES * (EACH + 1)
 
 
+@at_length
 async def test_many_resident_runs_keep_their_leases_under_load(site: Site) -> None:
     """LF17 10k resident runs keep their leases under load ; nobody takes them over."""
     worker = site.worker(lease=2, heartbeat=0.2, cache=2 * MANY, passivate_after=3600)

@@ -19,11 +19,11 @@ from continuum.embedded import Server
 from tests.databases import FAST_PLACE, Servers
 from tests.embedded.harness import postmaster_pid
 from tests.journal.proxy import Proxy, proxied
+from tests.length import at_length
 from tests.processes import flows, parents
 from tests.processes.harness import LONG, Nursery, Site, closing, until
 
 STEPS = 40 if LONG else 10
-at_length = pytest.mark.skipif(not LONG, reason="at length: CONTINUUM_LONG=1")
 
 
 class OwnServer:
@@ -189,6 +189,7 @@ class Cable(Proxy):
             await super()._serve(reader, writer)
 
 
+@at_length
 async def test_connections_that_are_broken_again_and_again(site: Site) -> None:
     """CR17 every connection of a worker terminated, repeatedly and under load: nothing lost, nothing doubled."""
     victim = site.worker(lease=3, url=make_conninfo(site.url, application_name="victim"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.length import at_length
 from tests.processes import flows
 from tests.processes.harness import Site, until
 
@@ -26,6 +27,7 @@ async def test_orphans_are_taken_over_by_the_worker_that_is_left(site: Site) -> 
     site.check()
 
 
+@at_length
 async def test_a_live_workers_lease_is_never_touched(site: Site) -> None:
     """CR05 a live remote lease is never touched, however long it is held."""
     one = site.worker(lease=1.5)

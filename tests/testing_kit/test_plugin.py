@@ -17,6 +17,7 @@ from continuum import testing
 from continuum._journal import databases as statements
 from continuum.testing import Databases, SyncWorkflowEnvironment, WorkflowEnvironment, histories
 from tests.databases import Servers
+from tests.length import at_length
 from tests.testing_kit import flows
 from tests.testing_kit.flows import year_flow
 
@@ -120,6 +121,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@at_length
 def test_async_tests_have_an_environment_each(folder: Path) -> None:
     (folder / "test_shop.py").write_text(ASYNC_TESTS)
     said = pytest_in(folder)

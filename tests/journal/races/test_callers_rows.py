@@ -13,6 +13,7 @@ from continuum._journal.commit import Commit, Committed, Complete, Fenced, Passi
 from continuum._journal.outside import cancelling_here, sending, starting, take
 from tests.journal.races.sides import SCHEMA, Session, child, entry, message, root, session, turn, working
 from tests.journal.races.stepper import before_deadline
+from tests.length import at_length
 
 
 @pytest.fixture
@@ -48,6 +49,7 @@ async def test_a_cancel_in_a_callers_transaction_delays_its_run_alone(
         assert await db.state("r07") == ("cancelled" if end == "commit" else "running")
 
 
+@at_length
 async def test_several_callers_hold_several_runs_and_each_is_written_when_it_is_free(
     raced: str, db: Session
 ) -> None:
@@ -67,6 +69,7 @@ async def test_several_callers_hold_several_runs_and_each_is_written_when_it_is_
         assert isinstance((await before_deadline(pending["b"], "b", 5))[0], Committed)
 
 
+@at_length
 async def test_a_group_of_which_one_run_is_held_waits_whole(raced: str, db: Session) -> None:
     async with working(raced, "w") as (worker,), session(raced) as caller:
         for run_id in ("r", "r/c", "other"):
@@ -81,6 +84,7 @@ async def test_a_group_of_which_one_run_is_held_waits_whole(raced: str, db: Sess
         assert [type(outcome) for outcome in outcomes] == [Committed, Committed]
 
 
+@at_length
 async def test_a_large_commit_that_is_held_lets_others_pass(raced: str, db: Session) -> None:
     async with working(raced, "w") as (worker,), session(raced) as caller:
         for run_id in ("held", "free", "held/c", "free/c"):
