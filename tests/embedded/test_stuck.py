@@ -27,6 +27,7 @@ from tests.embedded.harness import (
     until,
 )
 from tests.interrupts import interruptible
+from tests.length import at_length
 
 
 class Starting:
@@ -50,6 +51,7 @@ class Starting:
         return self.told
 
 
+@at_length
 def test_stop_ends_a_server_that_is_paused_and_whoever_waits_for_it(home: Path) -> None:
     with server(home).running():
         postmaster = postmaster_pid(home)

@@ -21,6 +21,7 @@ from tests.journal.harness import (
     worker,
     write,
 )
+from tests.length import at_length
 
 DUE_US = 32_503_680_000_000_000  # the year 3000
 DEADLINES = "select count(*) from continuum.cancellations"
@@ -69,6 +70,7 @@ async def test_a_large_end_leaves_all_its_deadlines_or_none(database: str) -> No
         assert select(database, DEADLINES) == [(3_000,)]
 
 
+@at_length
 async def test_an_end_that_waits_for_a_request_to_stop_holds_up_nobody_for_long(database: str) -> None:
     """Somebody asks the child to stop in a transaction that stays open: its parent's neighbours go on."""
     async with worker(database) as journal:

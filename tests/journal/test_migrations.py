@@ -31,6 +31,7 @@ from tests.journal.harness import (
     worker,
     write,
 )
+from tests.length import at_length
 
 HELD_FOR_LONG = "select 'ok' from pg_sleep(1.2)"  # in Postgres: longer than a session of ours waits for a row
 NAMES = [migration.name for migration in migrations()]
@@ -59,6 +60,7 @@ async def test_many_at_once_migrate_once(empty_database: str) -> None:
     assert sorted(name for names in done for name in names) == sorted(NAMES), "each by one of them"
 
 
+@at_length
 async def test_who_migrates_waits_for_another_that_does_however_long_it_takes(empty_database: str) -> None:
     """A journal's own sessions wait for locks for a second at most: a migration may take longer."""
     with psycopg.connect(empty_database) as somebody:

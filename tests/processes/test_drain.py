@@ -38,6 +38,7 @@ async def test_a_worker_that_is_told_to_stop_hands_over(site: Site) -> None:
     site.check(open_runs=5)
 
 
+@at_length
 async def test_a_drain_is_bounded(site: Site) -> None:
     """LF16 a drain is bounded: an activity that does not end is left, and its run given back."""
     leaving = site.worker(drain=0.3)

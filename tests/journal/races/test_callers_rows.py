@@ -146,6 +146,7 @@ async def test_what_a_caller_rolls_back_leaves_nothing_and_what_it_commits_is_to
         assert await db.inbox_of("to") == ["m"]
 
 
+@at_length
 async def test_a_child_id_that_a_caller_is_inserting_delays_one_commit_alone(raced: str, db: Session) -> None:
     async with working(raced, "w") as (worker,), session(raced) as caller:
         for run_id in ("r", "s", "t"):
