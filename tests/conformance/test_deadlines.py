@@ -101,7 +101,7 @@ async def test_a_child_that_the_same_commit_closes_leaves_no_deadline(world: Wor
 
 
 async def test_a_commit_that_is_not_written_leaves_no_deadline(world: World) -> None:
-    """JE03 a fenced commit changes nothing, nor does one that falls with it."""
+    """LF06 a fenced commit changes nothing, nor does one that falls with it."""
     async with world.journal() as journal:
         run, other = await begin(journal, root("r"), root("s"))
         await write(journal, turn(run, children=(child("r", "k"),)))
