@@ -129,6 +129,15 @@ async def test_a_stale_ending_is_rejected(world: World, status: Cancel | Complet
         assert world.lease("r") == ("b", 2)
 
 
+async def test_a_run_that_stands_in_a_group_twice_is_refused_and_not_under_way(world: World) -> None:
+    """LF20 a run has one commit under way: an old copy of it may have waited with the new one."""
+    async with world.journal("w") as journal:
+        run, other = await begin(journal, root("r"), root("s"))
+        with pytest.raises(RuntimeError, match="under way"):
+            journal.submit(turn(other), turn(run), turn(run, seq=2))
+        await write(journal, turn(other, entries=(entry(),)), turn(run, entries=(entry(),)))
+
+
 async def test_an_older_attempt_cannot_end_a_task(world: World) -> None:
     """LF08 an older attempt of a task cannot complete it."""
     async with world.journal("a") as one, world.journal("b") as other:

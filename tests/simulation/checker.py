@@ -142,8 +142,8 @@ class Watched(Memory):
                 raise Broken(f"message {found} left the inbox of run {commit.run_id!r} and is in no journal")
 
     def _knows_outcome(self, commit: Commit, mail: Mail) -> bool:
-        """Tell whether the run has heard of that child's end before, or has given it up at its timeout."""
-        return _tells_end(_entries(self.runs[commit.run_id]), mail.key)
+        """Tell whether the run has heard of the end, gave the child up, or was refused another one of its key."""
+        return _tells_end(_entries(self.runs[commit.run_id]), mail.key, (*OUTCOMES, "child_start_failed"))
 
     def _check_published(self, commit: Commit) -> None:
         """What a run shows goes forward with its journal; a first turn that left no entry may be taken again."""
@@ -364,11 +364,11 @@ class Watched(Memory):
             )
 
 
-def _tells_end(entries: Sequence[Entry], key: str) -> bool:
+def _tells_end(entries: Sequence[Entry], key: str, kinds: Sequence[str] = OUTCOMES) -> bool:
     """Tell whether a parent knows from these how a child ended, or has given it up at its timeout."""
     return any(
         (entry.type, entry.key) == ("timer_fired", f"{key}.timeout")
-        or (entry.key == key and entry.type in OUTCOMES)
+        or (entry.key == key and entry.type in kinds)
         or (entry.key == key and entry.type == "child_cancel_requested" and _at_timeout(entry))
         for entry in entries
     )

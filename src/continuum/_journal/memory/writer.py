@@ -72,9 +72,11 @@ class Writer:
             outcomes = tuple(Rejected(found) if found else Undone() for found in faults)
             asyncio.get_running_loop().call_soon(told, about, outcomes)
             return
+        known = set(self._under_way)
         for commit in commits:
-            if commit.run_id in self._under_way:
+            if commit.run_id in known:  # or stands in this group twice: an old copy of the run that waited with it
                 raise RuntimeError(f"a commit of run {commit.run_id!r} is under way already")
+            known.add(commit.run_id)
         group = _Group(tuple(commits), told, about, sum(map(_rows, commits)))
         self._under_way.update({commit.run_id: group for commit in commits})
         self._rows += group.rows
