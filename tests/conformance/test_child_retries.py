@@ -269,7 +269,7 @@ async def test_children_of_a_failed_attempt_live_on(cluster: Cluster) -> None:
     """CH34, CH26 a retry closes nothing: the same id is the same child in the next attempt."""
 
     @workflow
-    async def work() -> str:
+    async def job() -> str:
         ref = start_child(waiter, "x", id="kid", on_parent_close="cancel")
         if run_info().attempt == 1:
             await wait_signal("fail")
@@ -278,15 +278,15 @@ async def test_children_of_a_failed_attempt_live_on(cluster: Cluster) -> None:
 
     @workflow
     async def parent() -> str:
-        return await child(work, id="work", retry=SOON)
+        return await child(job, id="job", retry=SOON)
 
-    async with cluster.worker([parent, work, waiter]):
+    async with cluster.worker([parent, job, waiter]):
         run = await cluster.start(parent, id="p")
-        await cluster.until_entry("p/work", "child_started")
-        await cluster.client.signal("p/work", "fail")
-        await cluster.until_generation("p/work", 2)
-        await cluster.until_entry("p/work", "run_started")
-        await cluster.client.signal("p/work/kid", "go", "on")
+        await cluster.until_entry("p/job", "child_started")
+        await cluster.client.signal("p/job", "fail")
+        await cluster.until_generation("p/job", 2)
+        await cluster.until_entry("p/job", "run_started")
+        await cluster.client.signal("p/job/kid", "go", "on")
         assert await run.result(timeout=10) == "x on"
 
 
