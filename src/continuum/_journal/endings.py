@@ -20,18 +20,27 @@ def reaches_below(commit: Commit) -> bool:
 
 def bringing_about(schema: str, commits: Iterable[Commit]) -> Steps[Cascade]:
     """Cancel what commits cancel, and what falls or closes with the runs that they end."""
+    roots, below, closing = wanted_below(commits)
+    for ended in closing:
+        values = {"run_id": ended, "depth": ended.count("/") + 1}
+        for (run_id,) in (yield Step(statement("list_closing", schema), values)):
+            roots.setdefault(run_id, closed(run_id))
+    return (yield from cascading(schema, roots.values(), below))
+
+
+def wanted_below(commits: Iterable[Commit]) -> tuple[dict[str, Root], dict[str, str], list[str]]:
+    """Return runs to be cancelled, those below which all falls and why, and those whose children may close."""
     roots: dict[str, Root] = {}
     below: dict[str, str] = {}
+    closing: list[str] = []
     for commit in commits:
         for wanted in commit.cancels:
             roots.setdefault(wanted.run_id, stopped(wanted.run_id, wanted.reason, timed_out=wanted.timed_out))
         if commit.descendants == "cancel":
             below[commit.run_id] = why_below(commit)
         elif commit.descendants == "close":
-            values = {"run_id": commit.run_id, "depth": commit.run_id.count("/") + 1}
-            for (run_id,) in (yield Step(statement("list_closing", schema), values)):
-                roots.setdefault(run_id, closed(run_id))
-    return (yield from cascading(schema, roots.values(), below))
+            closing.append(commit.run_id)
+    return roots, below, closing
 
 
 def why_below(commit: Commit) -> str:

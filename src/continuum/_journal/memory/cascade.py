@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from continuum._core.failure import encode_failure
-from continuum._journal.cascade import Root, closed, parent_of, stopped
+from continuum._journal.cascade import Root, closed, parent_of
 from continuum._journal.commit import Commit
-from continuum._journal.endings import why_below
+from continuum._journal.endings import wanted_below
 from continuum._journal.memory.tables import RunRow, Tables
 from continuum.errors import Failure
 
@@ -35,17 +35,11 @@ class Cascade:
 
 def bring_about(tables: Tables, commits: Sequence[Commit]) -> Cascade:
     """Cancel what commits cancel, and what falls or closes with the runs that they end."""
-    roots: dict[str, Root] = {}
-    below: dict[str, str] = {}
-    for commit in commits:
-        for wanted in commit.cancels:
-            roots.setdefault(wanted.run_id, stopped(wanted.run_id, wanted.reason, timed_out=wanted.timed_out))
-        if commit.descendants == "cancel":
-            below[commit.run_id] = why_below(commit)
-        elif commit.descendants == "close":
-            for kid in sorted(tables.below.get(commit.run_id, {})):
-                if tables.runs[kid].live and tables.runs[kid].on_parent_close == "cancel":
-                    roots.setdefault(kid, closed(kid))
+    roots, below, closing = wanted_below(commits)
+    for ended in closing:
+        for kid in sorted(tables.below.get(ended, {})):
+            if tables.runs[kid].live and tables.runs[kid].on_parent_close == "cancel":
+                roots.setdefault(kid, closed(kid))
     return cascade(tables, roots.values(), below)
 
 
