@@ -10,7 +10,7 @@ import asyncio
 import inspect
 from asyncio import CancelledError
 from collections import OrderedDict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from types import CoroutineType
 from typing import Any, cast
@@ -43,27 +43,22 @@ class Attempt:
     time. ``before`` is how the attempt before this one failed. ``abandoned``: nobody hears of it any more.
     """
 
-    __slots__ = (
-        "abandoned",
-        "activity",
-        "before",
-        "began",
-        "bound",
-        "deadline",
-        "error",
-        "expired",
-        "final",
-        "holds",
-        "lane",
-        "number",
-        "overdue",
-        "owner",
-        "request",
-        "result",
-        "stopped",
-        "task",
-        "timer",
-    )
+    # What most attempts never have is the class's until one has it: making an attempt is part of every step.
+    deadline: float | None = None
+    bound: float | None = None
+    began = 0.0
+    before: Failure | None = None
+    timer: asyncio.Handle | None = None  # its wait, its bound or its grace: one at a time
+    task: asyncio.Task[None] | None = None
+    result: bytes | None = None
+    error: BaseException | None = None
+    expired = ""  # which bound it has passed, in words
+    overdue = False  # whether the bound that comes first is that of all attempts
+    final = False  # whether what fails now would fail again
+    holds = False  # a slot
+    entered = False  # its task has taken its first step
+    abandoned = False
+    stopped = False  # it was told to stop
 
     def __init__(
         self, owner: object, request: RunActivity, activity: Activity[Any, Any], number: int, lane: Lane
@@ -73,20 +68,6 @@ class Attempt:
         self.activity = activity
         self.number = number
         self.lane = lane
-        self.deadline: float | None = None
-        self.bound: float | None = None
-        self.began = 0.0
-        self.before: Failure | None = None
-        self.timer: asyncio.Handle | None = None  # its wait, its bound or its grace: one at a time
-        self.task: asyncio.Task[None] | None = None
-        self.result: bytes | None = None
-        self.error: BaseException | None = None
-        self.expired = ""  # which bound it has passed, in words
-        self.overdue = False  # whether the bound that comes first is that of all attempts
-        self.final = False  # whether what fails now would fail again
-        self.holds = False  # a slot
-        self.abandoned = False
-        self.stopped = False  # it was told to stop
 
     def next(self, failure: Failure) -> Attempt:
         """Return the attempt that comes after this one failed."""
@@ -102,12 +83,6 @@ class Attempt:
             self.timer.cancel()
             self.timer = None
 
-    def stop(self) -> None:
-        """Cancel what runs on the loop, once: a second ``CancelledError`` would break its clean-up."""
-        if self.task is not None and not self.stopped:
-            self.stopped = True
-            self.task.cancel()
-
     def __str__(self) -> str:
         run_id = getattr(self.owner, "run_id", None)
         name = f"activity {self.request.name!r} ({self.request.key})"
@@ -121,17 +96,20 @@ def is_async(activity: Activity[Any, Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
-async def call_on_loop(attempt: Attempt) -> None:
-    """Call the activity's function in the running task, up to its encoded result."""
+async def call_on_loop(attempt: Attempt, ended: Callable[[Attempt], None]) -> None:
+    """Call the activity's function in the running task, up to its encoded result; then call ``ended``."""
+    attempt.entered = True
     try:
         value = _call(attempt)
         if type(value) is CoroutineType or inspect.isawaitable(value):
             value = await cast("Awaitable[Any]", value)
-        _encode(attempt, value)
+        attempt.final = True
+        attempt.result = attempt.activity.result.encode(value)
     except GeneratorExit:  # the loop is gone, and this is the garbage collector
         raise
     except BaseException as error:  # noqa: BLE001 - see the module's rule
         attempt.error = error
+    ended(attempt)
 
 
 def call_in_thread(attempt: Attempt) -> Awaitable[Any] | None:
@@ -146,14 +124,16 @@ def call_in_thread(attempt: Attempt) -> Awaitable[Any] | None:
     return None
 
 
-async def await_on_loop(attempt: Attempt, awaitable: Awaitable[Any]) -> None:
-    """Await what a function that is not ``async`` has returned, up to the encoded result."""
+async def await_on_loop(attempt: Attempt, awaitable: Awaitable[Any], ended: Callable[[Attempt], None]) -> None:
+    """Await what a function that is not ``async`` has returned, up to the encoded result; then call ``ended``."""
+    attempt.entered = True
     try:
         _encode(attempt, await awaitable)
     except GeneratorExit:
         raise
     except BaseException as error:  # noqa: BLE001 - see the module's rule
         attempt.error = error
+    ended(attempt)
 
 
 def _call(attempt: Attempt) -> Any:

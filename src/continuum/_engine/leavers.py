@@ -18,9 +18,10 @@ GRACE_S = 5.0  # how long what is cancelled may take to clean up
 
 
 class Leavers:
-    """The attempts that are to end. ``free`` gives the slot of one to others."""
+    """The attempts that are to end. ``stop`` cancels what one does, ``free`` gives its slot to others."""
 
-    def __init__(self, free: Callable[[Attempt], None]) -> None:
+    def __init__(self, stop: Callable[[Attempt], None], free: Callable[[Attempt], None]) -> None:
+        self._stop = stop
         self._free = free
         self._since: dict[Attempt, float] = {}
         self._stuck: set[Attempt] = set()  # the ones that were warned of
@@ -32,7 +33,7 @@ class Leavers:
     def add(self, attempt: Attempt, now: float) -> None:
         """Stop an attempt; what its task does until it ends is its clean-up."""
         self._since[attempt] = now
-        attempt.stop()
+        self._stop(attempt)
 
     def ended(self, attempt: Attempt) -> None:
         """Take note that an attempt has ended and freed its slot."""

@@ -60,7 +60,9 @@ class Slots:
         self._threads = Threads(threads, "continuum-activity")
         self._young: dict[Attempt, None] = {}  # first attempts not told of as begun, the oldest first
         self.some = asyncio.Event()  # there is something to scan, or was when it was last scanned
-        self.leavers = Leavers(self._free)
+        self.leavers = Leavers(self._stop, self._free)
+        self._returns: list[Attempt] = []  # attempts whose tasks have ended and nobody was told yet
+        self._notes = self._note_return  # one bound method for all
         self._context = copy_context()  # of all callbacks here: they must not inherit that of who starts
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -152,15 +154,13 @@ class Slots:
         if attempt.lane.threaded:
             self._begin_in_thread(attempt)
         else:
-            self._begin_task(attempt, call_on_loop(attempt), Context())
+            self._begin_task(attempt, call_on_loop(attempt, self._notes), Context())
         if attempt.bound is not None or attempt.deadline is not None:
             self._set_bound(attempt)
 
     def _begin_task(self, attempt: Attempt, coroutine: Coroutine[Any, Any, None], context: Context) -> None:
         """Make the attempt's task: directly, since a host's task factory may run its first step at once."""
-        key = attempt.request.key
-        task = attempt.task = asyncio.Task(coroutine, loop=self._loop, name=key, context=context)
-        task.add_done_callback(partial(self._task_ended, attempt), context=self._context)
+        attempt.task = asyncio.Task(coroutine, loop=self._loop, name=attempt.request.key, context=context)
 
     def _begin_in_thread(self, attempt: Attempt) -> None:
         loop, context = self._loop, Context()
@@ -182,18 +182,39 @@ class Slots:
 
     def _returned(self, attempt: Attempt, awaitable: Awaitable[Any] | None, context: Context) -> None:
         if awaitable is not None and not attempt.abandoned:
-            self._begin_task(attempt, await_on_loop(attempt, awaitable), context)
+            self._begin_task(attempt, await_on_loop(attempt, awaitable, self._notes), context)
             return
         close_unawaited(awaitable)
         self._ended(attempt)
 
-    def _task_ended(self, attempt: Attempt, task: asyncio.Task[None]) -> None:
-        attempt.task = None
-        if task.cancelled():  # before its first step
+    def _note_return(self, attempt: Attempt) -> None:
+        """Note that an attempt's task is about to end; all that do so by then are dealt with in one callback."""
+        if not self._returns:
+            self.call_soon(self._all_returned)
+        self._returns.append(attempt)
+
+    def _all_returned(self) -> None:
+        returned, self._returns = self._returns, []
+        for attempt in returned:
+            attempt.task = None
+            try:
+                self._ended(attempt)
+            except Exception:  # whose fault it is goes on without
+                logger.exception("what follows the end of %s failed", attempt)
+
+    def _stop(self, attempt: Attempt) -> None:
+        """Cancel what runs on the loop, once: a second ``CancelledError`` would break its clean-up."""
+        if attempt.task is not None and not attempt.stopped:
+            attempt.stopped = True
+            if not attempt.entered:  # then its coroutine is never entered, and says nothing
+                attempt.task.add_done_callback(partial(self._never_entered, attempt), context=self._context)
+            attempt.task.cancel()
+
+    def _never_entered(self, attempt: Attempt, _: asyncio.Task[None]) -> None:
+        if not attempt.entered:
+            attempt.task = None
             attempt.error = asyncio.CancelledError()
-        elif (error := task.exception()) is not None:
-            attempt.error = error
-        self._ended(attempt)
+            self._ended(attempt)
 
     def _ended(self, attempt: Attempt) -> None:
         attempt.disarm()
@@ -232,7 +253,7 @@ class Slots:
         if attempt.task is None:
             self._give_up(attempt)
         else:
-            attempt.stop()
+            self._stop(attempt)
             attempt.timer = self.call_at(self.time() + GRACE_S, self._give_up, attempt)
 
     def _give_up(self, attempt: Attempt) -> None:

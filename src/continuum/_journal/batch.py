@@ -36,24 +36,31 @@ LARGE_ROWS = 2_000  # a group beyond this goes by itself, on the large lane
 LARGE_BYTES = 4_000_000
 
 
-@dataclass(slots=True, eq=False)
 class Group:
-    """Commits that stand or fall together. ``told`` is what their outcomes are told to, with ``about``."""
+    """Commits that stand or fall together. ``told`` is what their outcomes are told to, with ``about``.
 
-    members: list[Rendered]
-    told: Callable[[Any, tuple[Outcome, ...]], None]
-    about: Any
-    leave: Callable[[Group, tuple[Outcome, ...]], None]
-    rows: int = 0
-    size: int = 0
-    cascades: bool = False
+    ``leave`` is called once with the group and its outcomes. ``plain``: see ``Rendered``.
+    """
 
-    def __post_init__(self) -> None:
-        for member in self.members:
-            self.rows += member.count
-            self.size += member.size
-            if reaches_below(member.commit):
-                self.cascades = True
+    __slots__ = ("about", "cascades", "leave", "members", "plain", "rows", "size", "told")
+
+    def __init__(
+        self,
+        members: Sequence[Rendered],
+        told: Callable[[Any, tuple[Outcome, ...]], None],
+        about: Any,
+        leave: Callable[[Group, tuple[Outcome, ...]], None],
+    ) -> None:
+        self.members = members
+        self.told = told
+        self.about = about
+        self.leave = leave
+        first = members[0]
+        self.rows, self.size, self.plain, self.cascades = first.count, first.size, first.plain, False
+        if not first.plain:
+            self.rows = sum([member.count for member in members])
+            self.size = sum([member.size for member in members])
+            self.cascades = any(reaches_below(member.commit) for member in members)
 
     def run_ids(self) -> list[str]:
         """Return the runs that commit here."""
@@ -165,6 +172,8 @@ def tell(hints: Hints, groups: Iterable[Group], result: Written) -> None:
     queues: set[str] = set()
     void = result.fenced | result.undone | result.stale
     for group in groups:
+        if group.plain:
+            continue
         for member in group.members:
             commit = member.commit
             told = member.standing or commit.children or commit.tasks or commit.answers

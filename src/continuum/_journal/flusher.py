@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -84,16 +84,10 @@ class Flusher:
         if len(commits) > 1:
             self._groups += 1
             number = self._groups
-        members: list[Rendered] = []
-        faults: list[str] = []
-        for commit in commits:
-            try:
-                members.append(render(commit, number))
-                faults.append("")
-            except Exception as error:  # noqa: BLE001 - what no encoding has, or what is no JSON: the fault of one
-                faults.append(one_line(error))
-        if any(faults):
-            outcomes = tuple(Rejected(fault) if fault else Undone() for fault in faults)
+        try:
+            members = [render(commit, number) for commit in commits]
+        except Exception:  # noqa: BLE001 - what no encoding has, or what is no JSON: the fault of one
+            outcomes = tuple(_unrenderable(commit, number) or Undone() for commit in commits)
             asyncio.get_running_loop().call_soon(told, about, outcomes)
             return
         group = Group(members, told, about, self._leaves)
@@ -225,7 +219,7 @@ class Flusher:
 
     async def _send(self, groups: Sequence[Group], lock_timeout: str) -> Written:
         own: list[bytes] = []
-        rows: dict[str, list[bytes]] = {}
+        rows: defaultdict[str, list[bytes]] = defaultdict(list)
         parts: set[str] = set()
         for group in groups:
             for member in group.members:
@@ -233,7 +227,7 @@ class Flusher:
                 if member.standing:
                     parts.add("standing")
                 for table, found in member.rows.items():
-                    rows.setdefault(table, []).extend(found)
+                    rows[table] += found
         needed = frozenset(parts.union(rows))
         values = flush_values(self.worker, own, rows, lock_timeout)
         await self._lane.ping()
@@ -325,6 +319,15 @@ class Flusher:
                 await self._lane.rows(_DISCARD_PLANS, {})
             except (OutcomeUnknown, psycopg.Error) as error:
                 logger.info("plans not refreshed: %s", one_line(error))
+
+
+def _unrenderable(commit: Commit, group: int | None) -> Rejected | None:
+    """Return why a commit has no rows, if so."""
+    try:
+        render(commit, group)
+    except Exception as error:  # noqa: BLE001 - see hand_in
+        return Rejected(one_line(error))
+    return None
 
 
 def _tell_future(future: asyncio.Future[tuple[Outcome, ...]], outcomes: tuple[Outcome, ...]) -> None:

@@ -7,8 +7,9 @@ JSON and are not touched.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
+from json.encoder import encode_basestring
 from typing import assert_never
 
 from continuum._core.effects import Message, NewRun
@@ -37,29 +38,55 @@ LAST_US = 253_402_128_000_000_000
 TABLES = ("entries", "messages", "children", "consumed", "tasks", "discarded", "answers", "deadlines")
 
 
-@dataclass(slots=True)
 class Rendered:
-    """A commit's rows for each table, and what they weigh. ``standing``: the run's own row changes."""
+    """A commit's rows for each table, and what they weigh. ``standing``: the run's own row changes.
 
-    commit: Commit
-    own: bytes
-    standing: bool
-    rows: dict[str, list[bytes]]
-    count: int
-    size: int
+    ``plain``: it is entries and nothing else, as most are, so there is nobody to be told of it but its worker.
+    """
+
+    __slots__ = ("commit", "count", "own", "plain", "rows", "size", "standing")
+
+    def __init__(
+        self, commit: Commit, own: bytes, rows: dict[str, list[bytes]], *, standing: bool, plain: bool
+    ) -> None:
+        self.commit = commit
+        self.own = own
+        self.rows = rows
+        self.standing = standing
+        self.plain = plain
+        self.count = 1
+        self.size = len(own)
+        for found in rows.values():
+            self.count += len(found)
+            for row in found:
+                self.size += len(row)
+
+
+_PLAIN = Commit("", 0, 0, 0)[5:]
+"""What follows the entries in a commit that is nothing but entries."""
 
 
 def render(commit: Commit, group: int | None) -> Rendered:
     """Return the rows of ``commit``; commits with one ``group`` number fall together."""
-    run, status = dump(commit.run_id), commit.status
+    run = run_text(commit.run_id)
+    if commit[5:] == _PLAIN and group is None:
+        rows = (
+            {"entries": entry_rows(run, commit.generation, commit.seq, commit.entries)} if commit.entries else {}
+        )
+        return Rendered(
+            commit, b'{"r":%b,"tok":%d,"op":"n"}' % (run, commit.token), rows, standing=False, plain=True
+        )
+    return _rendered(commit, run, group)
+
+
+def _rendered(commit: Commit, run: bytes, group: int | None) -> Rendered:
+    status = commit.status
     if commit.descendants != "leave" and not isinstance(status, Complete | Fail | Cancel):
         raise ValueError(f"run {commit.run_id!r} does not end here, and so does nothing below it")
     standing = status is not KEEP or commit.published is not None
-    own = b'{"r":%b,"tok":%d,"op":"n"}' % (run, commit.token)
-    if standing or group is not None:
-        number = b"null" if group is None else b"%d" % group
-        published = b"" if commit.published is None else b',"say":true,"pub":%b' % commit.published
-        own = b'{"r":%b,"tok":%d,"grp":%b%b%b}' % (run, commit.token, number, _status(status), published)
+    number = b"null" if group is None else b"%d" % group
+    published = b"" if commit.published is None else b',"say":true,"pub":%b' % commit.published
+    own = b'{"r":%b,"tok":%d,"grp":%b%b%b}' % (run, commit.token, number, _status(status), published)
     rows: dict[str, list[bytes]] = {}
     if commit.entries:
         rows["entries"] = entry_rows(run, commit.generation, commit.seq, commit.entries)
@@ -82,11 +109,13 @@ def render(commit: Commit, group: int | None) -> Rendered:
     if commit.deadlines:
         due = [(run, dump(left.run_id), min(max(left.due_us, 0), LAST_US)) for left in commit.deadlines]
         rows["deadlines"] = [b'{"r":%b,"id":%b,"at":%d}' % left for left in due]
-    count, size = 1, len(own)
-    for found in rows.values():
-        count += len(found)
-        size += sum(map(len, found))
-    return Rendered(commit, own, standing, rows, count, size)
+    return Rendered(commit, own, rows, standing=standing, plain=False)
+
+
+@lru_cache(maxsize=8192)
+def run_text(run_id: str) -> bytes:
+    """Return a run's id as JSON text: the same few thousand runs commit again and again."""
+    return dump(run_id)
 
 
 def held(rendered: Rendered, group: int) -> bytes:
@@ -103,7 +132,7 @@ def entry_rows(run: bytes, generation: int, seq: int, entries: tuple[Entry, ...]
         kind, payload = entry.type, entry.payload
         if len(payload) > LARGEST_COPY:
             payload = copied(kind, payload)
-        values = (head, number, entry.at_us, kind.encode(), dump(entry.key), payload)
+        values = (head, number, entry.at_us, kind.encode(), encode_basestring(entry.key).encode(), payload)
         rows.append(b'%b%d,"a":%d,"t":"%b","k":%b,"p":%b}' % values)
     return rows
 
