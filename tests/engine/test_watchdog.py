@@ -124,9 +124,9 @@ async def test_what_blocks_the_loop_is_named_with_its_line_and_stack(in_turn: bo
     (thread,) = (thread for thread in threading.enumerate() if thread.name == "continuum-watchdog")
     try:
         if in_turn:
-            watchdog.turn_begins("run-7")
+            watchdog.turn = ("run-7",)
         _author_blocks(waiter.reported)
-        watchdog.turn_ends()
+        watchdog.turn = None
     finally:
         service.cancel()
         await asyncio.wait([service])

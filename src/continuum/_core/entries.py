@@ -49,7 +49,7 @@ def entry_of_event(event: e.Event) -> Entry:
     """Return the entry that records ``event``."""
     match event:
         case e.ActivityCompleted(at, key, name, given, result):
-            payload = b"%b%b}" % (result_prefix(name, given), result)
+            payload = b'{"name":%b,"input":%b,"result":%b}' % (quoted(name), given, result)
             return Entry("activity_completed", key, at, payload)
         case e.ActivityFailed(at, key, name, given, failure):
             payload = b'{"name":%b,"input":%b,"error":%b}' % (quoted(name), given, encode_failure(failure))

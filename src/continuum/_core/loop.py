@@ -18,7 +18,7 @@ import asyncio
 import sys
 import warnings
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
 from inspect import CO_ITERABLE_COROUTINE
 from types import CodeType
@@ -67,28 +67,29 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._number = crc32(run_id.encode("utf-8", "surrogatepass"))
         self.budget = 0  # how many callbacks this turn may still run; set by the machine
         self._kept = Kept()
-        self._host: tuple[Any, Any] = (None, None)  # the loop and the generator hooks outside of a turn
+        self._host: Any = None  # the loop that is running outside of a turn
+        self._alone: Sitting | None = None  # of this turn, if it is none of several
 
     # The turn.
 
     def enter(self) -> None:
         """Make this the running loop of the thread. Raises ``RuntimeError`` inside a task of the host loop."""
         host = asyncio._get_running_loop()
-        if host is not None and asyncio.current_task(host) is not None:
-            raise RuntimeError("a turn runs from a plain callback of the host loop (call_soon), not inside a task")
-        self._host = host, sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(self._kept.generator, leave_generator)
-        pinned.enter()
+        sitting = _SITTINGS.get(host)
+        if sitting is None:
+            sitting = self._alone = Sitting()
+            sitting.__enter__()
+        self._host = host
         asyncio._set_running_loop(self)
         self.in_turn = True
 
     def leave(self) -> None:
         """Give the thread back to the host loop."""
         self.in_turn = False
-        host, hooks = self._host
-        asyncio._set_running_loop(host)
-        pinned.leave()
-        sys.set_asyncgen_hooks(*hooks)
+        asyncio._set_running_loop(self._host)
+        alone, self._alone = self._alone, None
+        if alone is not None:
+            alone.__exit__(None, None, None)
 
     def drain(self) -> bool:
         """Run every ready callback and those they make ready; return False if that goes beyond ``budget``."""
@@ -131,6 +132,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def spawn_as(self, coro: Coroutine[Any, Any, Any], name: str, context: Context, scope: Scope) -> None:
         """Start a task that no task of the workflow's makes, under a path of its own."""
         self._task(coro, name, context, scope)
+
+    def keep(self, generator: AsyncGenerator[Any, Any]) -> None:
+        """Keep an async generator until the run is let go."""
+        self._kept.generator(generator)
 
     def next_number(self) -> int:
         """Return the number that the next task or future hashes by."""
@@ -279,6 +284,40 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         return task
 
 
+class Sitting:
+    """Turns that a host loop's thread takes one after the other: what they need is made ready once for all.
+
+    A context manager, within one plain callback of the host loop, which is the running one between the turns.
+    Raises ``RuntimeError`` inside a task of the host loop. A turn outside of one sits alone.
+    """
+
+    __slots__ = ("_hooks", "_host")
+
+    def __enter__(self) -> None:
+        self._host = host = asyncio._get_running_loop()
+        if host is not None and asyncio.current_task(host) is not None:
+            raise RuntimeError("a turn runs from a plain callback of the host loop (call_soon), not inside a task")
+        self._hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(self._begun, leave_generator)
+        pinned.enter()
+        if host is not None:  # a loop runs in one thread, so nobody else finds this
+            _SITTINGS[host] = self
+
+    def __exit__(self, *_: object) -> None:
+        _SITTINGS.pop(self._host, None)
+        pinned.leave()
+        sys.set_asyncgen_hooks(*self._hooks)
+
+    def _begun(self, generator: AsyncGenerator[Any, Any]) -> None:
+        """Let the run whose turn it is keep an async generator; one that is begun between turns is the host's."""
+        loop = asyncio._get_running_loop()
+        if type(loop) is WorkflowLoop:
+            loop.keep(generator)
+        elif self._hooks.firstiter is not None:
+            self._hooks.firstiter(generator)
+
+
+_SITTINGS: dict[asyncio.AbstractEventLoop | None, Sitting] = {}
 refuse_on(WorkflowLoop)  # type: ignore[type-abstract]  # what is abstract is refused
 
 

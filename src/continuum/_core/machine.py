@@ -144,15 +144,17 @@ class Machine:
 
         The first event is ``RunStarted``. Raises ``RuntimeError`` for an event after the machine has ended.
         """
-        self._assert_open()
-        self.loop.enter()
+        loop, decisions = self.loop, self.decisions
+        if self.closing is not None or decisions.fault is not None or loop.discarded:
+            self._refuse()
+        loop.enter()
         watched = WATCH.begin(self.program.function)
         try:
             self._turn(event.at_us, None, self._deliver, event)
         finally:
             if watched:
                 WATCH.end()
-            self.loop.leave()
+            loop.leave()
         return self._decided()
 
     def replay(self, started: e.RunStarted, entries: Sequence[Entry], *, begun: bool = False) -> Turn:
@@ -162,7 +164,8 @@ class Machine:
         first turn is run live, and what it decides is to be committed; unless the generation has ``begun``: its
         first turn is known to be committed (an activity of it is queued) and left no entry.
         """
-        self._assert_open()
+        if self.closing is not None or self.fault is not None or self.loop.discarded:
+            self._refuse()
         self.loop.enter()
         # A replay repeats what has run under the watch before.
         live = len(entries) <= started.carried and not begun
@@ -361,7 +364,6 @@ class Machine:
         self.decisions.fail(Divergence(in_words(entry), decided, entry.key))
         self._locate_fault()
 
-    def _assert_open(self) -> None:
-        if self.closing is not None or self.fault is not None or self.loop.discarded:
-            why = self.fault or self.closing or "it was discarded"
-            raise RuntimeError(f"run {self.context.run_id!r}: this machine has ended and takes no event: {why}")
+    def _refuse(self) -> NoReturn:
+        why = self.fault or self.closing or "it was discarded"
+        raise RuntimeError(f"run {self.context.run_id!r}: this machine has ended and takes no event: {why}")

@@ -85,16 +85,17 @@ class Activities:
             )
             self._decisions.diverge(entry_of_event(event), words, "", event.key)
         program, given, _, path, future = asked
-        same = event.name == program.name
-        if not same or (event.input != given and not program.arguments.means_the_same(event.input, given)):
+        if event.name != program.name or (
+            event.input != given and not program.arguments.means_the_same(event.input, given)
+        ):
             words = f"activity {program.name} {event.key} {given.decode('utf-8', 'replace')[:300]}"
             self._decisions.diverge(entry_of_event(event), words, path, event.key)
         if future is None or future.done():
             return
-        if isinstance(event, e.ActivityFailed):
-            future.set_exception(activity_error(program.name, event.failure))
-            return
-        future.set_result(self._decode(program, event.key, event.result))
+        if type(event) is e.ActivityCompleted:
+            future.set_result(self._decode(program, event.key, event.result))
+        else:
+            future.set_exception(activity_error(program.name, cast("e.ActivityFailed", event).failure))
 
     def repeat(self, entry: Entry) -> None:
         """Hand out a recorded result.

@@ -24,6 +24,7 @@ from continuum._engine.taking import next_generation
 from continuum._engine.telling import Telling
 from continuum._engine.turns import Turns
 from continuum._journal.commit import (
+    KEEP,
     Cancel,
     Claimed,
     Commit,
@@ -38,6 +39,7 @@ from continuum._journal.commit import (
     Passivate,
     Rejected,
     Stale,
+    Status,
     Undone,
     Unknown,
 )
@@ -81,17 +83,16 @@ class Aftermath:
 
     def after(self, taken: TurnTaken, outcome: Outcome | None) -> None:
         """Act on what became of a turn; None: there was nothing to write."""
-        run = taken.run
+        run, commit = taken.run, taken.commit
         run.committing = False
-        if taken.commit is not None and taken.commit.claimed:
-            self._residents.promised -= taken.commit.claimed
+        if commit is not None and commit.claimed:
+            self._residents.promised -= commit.claimed
+        if type(outcome) is Committed:
+            self._committed(taken, outcome)
+            return
         match outcome:
             case None:
                 self._go_on(taken)
-            case Committed():
-                if self._failures:
-                    self._failures.pop(run.run_id, None)
-                self._committed(taken, outcome)
             case _ if run.gone:
                 return
             case Fenced():
@@ -105,18 +106,20 @@ class Aftermath:
                 logger.warning("this copy of run %r is behind its journal; it is read anew", run.run_id)
                 self._read_anew(run, doubtful=False)
             case Unknown():
-                if taken.commit is not None:
+                if commit is not None:
                     self._telling.doubt(taken)
-                    for child in taken.commit.children[: taken.commit.claimed]:
+                    for child in commit.children[: commit.claimed]:
                         self._reload(
                             _born(run.claimed, child, 0), True
                         )  # perhaps born, and then leased to this worker
                 self._read_anew(run, doubtful=True)
-            case Rejected(error) if taken.commit is not None and isinstance(taken.commit.status, Park):
+            case Rejected(error) if commit is not None and isinstance(commit.status, Park):
                 logger.error("run %r cannot even be parked: %s", run.run_id, error)
                 self._residents.drop(run)
             case Rejected(error):
                 self.park(run, Failure("Rejected", f"Postgres refuses what this run writes: {error}"))
+            case Committed():
+                raise AssertionError("dealt with above")
             case _:
                 assert_never(outcome)
 
@@ -140,21 +143,32 @@ class Aftermath:
         self._turns.submit(parked)
 
     def _committed(self, taken: TurnTaken, outcome: Committed) -> None:
-        run, commit = taken.run, taken.commit
+        run, commit, hooks = taken.run, taken.commit, self._hooks
         assert commit is not None
+        if self._failures:
+            self._failures.pop(run.run_id, None)
         if commit.children:  # first of all, for they are leased to this worker whatever becomes of their parent
             self._bear(run, commit, outcome)
-        if self._hooks.points is not None:
-            self._hooks.points.at("turn.committed", run.run_id)
-        if self._hooks.listeners:
+        if hooks.points is not None:
+            hooks.points.at("turn.committed", run.run_id)
+        if hooks.listeners:
             self._telling.committed(taken, outcome)
         if run.gone:
             return  # its activities are another's by now
         run.seq += len(commit.entries)
         if run.unjudged and commit.entries:
             self.got_on(run)
-        self._mailroom.consumed(run, commit.consumed)
-        match commit.status:
+        if commit.consumed:
+            self._mailroom.consumed(run, commit.consumed)
+        if commit.status is KEEP:
+            self._go_on(taken)
+        else:
+            self._change(taken, commit.status)
+
+    def _change(self, taken: TurnTaken, status: Status) -> None:
+        """Follow a run into another standing."""
+        run = taken.run
+        match status:
             case Keep():
                 self._go_on(taken)
             case Continue(wakeup_us=int(due_us)):
@@ -175,14 +189,17 @@ class Aftermath:
                     logger.error("run %r is parked: %s", run.run_id, taken.fault)
                 self._residents.drop(run)
             case _:
-                assert_never(commit.status)
+                assert_never(status)
 
     def _go_on(self, taken: TurnTaken) -> None:
         run = taken.run
         if run.gone:
             return
         for request in taken.requests:
-            self._ask(run, request)
+            if type(request) is c.RunActivity:
+                self._start(run, request)
+            else:
+                self._ask(run, request)
         if taken.unsure:
             self._inquiries.compare(run, taken.unsure)
         if run.arrivals:
@@ -192,17 +209,21 @@ class Aftermath:
         if run.more_mail:
             self._mailroom.want(run)
 
+    def _start(self, run: Resident, request: c.RunActivity) -> None:
+        if self.draining:
+            run.owed = True
+            return
+        if self._hooks.points is not None:
+            self._hooks.points.at("activity.begin", run.run_id)
+        assert run.machine is not None
+        key = request.key
+        definition = cast("Activity[Any, Any]", run.machine.activities.program(key))
+        self._activities.start(run, request, definition, run.attempts.pop(key, 1) if run.attempts else 1)
+
     def _ask(self, run: Resident, request: c.Request) -> None:
         match request:
-            case c.RunActivity(key):
-                if self.draining:
-                    run.owed = True
-                    return
-                if self._hooks.points is not None:
-                    self._hooks.points.at("activity.begin", run.run_id)
-                assert run.machine is not None
-                definition = cast("Activity[Any, Any]", run.machine.activities.program(key))
-                self._activities.start(run, request, definition, run.attempts.pop(key, 1))
+            case c.RunActivity():
+                self._start(run, request)
             case c.CancelActivity(key):
                 self._activities.cancel(run, key)
             case c.AwaitChild(key, run_id):

@@ -105,9 +105,9 @@ async def call_on_loop(attempt: Attempt, ended: Callable[[Attempt], None]) -> No
             value = await cast("Awaitable[Any]", value)
         attempt.final = True
         attempt.result = attempt.activity.result.encode(value)
-    except GeneratorExit:  # the loop is gone, and this is the garbage collector
-        raise
-    except BaseException as error:  # noqa: BLE001 - see the module's rule
+    except BaseException as error:
+        if _is_collected(attempt, error):
+            raise
         attempt.error = error
     ended(attempt)
 
@@ -129,11 +129,19 @@ async def await_on_loop(attempt: Attempt, awaitable: Awaitable[Any], ended: Call
     attempt.entered = True
     try:
         _encode(attempt, await awaitable)
-    except GeneratorExit:
-        raise
-    except BaseException as error:  # noqa: BLE001 - see the module's rule
+    except BaseException as error:
+        if _is_collected(attempt, error):
+            raise
         attempt.error = error
     ended(attempt)
+
+
+def _is_collected(attempt: Attempt, error: BaseException) -> bool:
+    """Say whether it is the garbage collector that ends this: the loop is gone. An activity may raise the same."""
+    if not isinstance(error, GeneratorExit):
+        return False
+    loop = asyncio._get_running_loop()
+    return loop is None or asyncio.current_task(loop) is not attempt.task
 
 
 def _call(attempt: Attempt) -> Any:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import chain
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from continuum._core import commands as c
 from continuum._core import events as e
 from continuum._core.effects import Effects, NewRun, effects
-from continuum._core.entries import event_of_entry
+from continuum._core.entries import entry_of_event, event_of_entry
 from continuum._core.failure import encode_failure
 from continuum._core.faults import Divergence, Fault, Forbidden
 from continuum._core.machine import Machine, RunContext, Turn
@@ -44,6 +44,11 @@ class Taker:
     def take(self, taken: TurnTaken) -> None:
         """Take the turns of what has arrived at a run, as far as one commit holds it."""
         run = taken.run
+        arrivals = run.arrivals
+        machine = run.machine if run.problem is None else None
+        if machine is not None and len(arrivals) == 1 and type(arrivals[0].event) is e.ActivityCompleted:
+            self._take_result(run, machine, taken)
+            return
         taken.fault = run.problem
         consumed: list[int] = []
         try:
@@ -54,6 +59,30 @@ class Taker:
         except DecodeError as error:  # a row that no release has written
             taken.fault = Failure("Undecodable", str(error))
         taken.commit = self._commit(run, taken, tuple(consumed))
+
+    def _take_result(self, run: Resident, machine: Machine, taken: TurnTaken) -> None:
+        """Take the turn of an activity's result that is all that has arrived: nearly every turn is one.
+
+        And nearly every one asks for the next activity and for nothing else: then there is one entry to write.
+        """
+        arrival = run.arrivals[0]
+        event = cast("e.ActivityCompleted", arrival.event)
+        turn = machine.apply(event)
+        mail = arrival.mail
+        if turn.fault is not None:
+            taken.fault = failure_of(turn.fault)
+        else:
+            run.arrivals.popleft()
+            commands = turn.commands
+            if mail is None and len(commands) == 1 and type(commands[0]) is c.RunActivity:
+                taken.requests.append(commands[0])
+                claimed = run.claimed
+                taken.commit = Commit(
+                    claimed.run_id, claimed.token, claimed.generation, run.seq, (entry_of_event(event),)
+                )
+                return
+            self._note(run, taken, event, turn)
+        taken.commit = self._commit(run, taken, () if mail is None or taken.fault is not None else (mail,))
 
     def _begin(self, run: Resident, taken: TurnTaken) -> None:
         """Make the machine and bring it to where the journal left the run."""

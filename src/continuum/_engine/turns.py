@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from continuum._core import events as e
 from continuum._core.entries import Entry, event_of_entry
+from continuum._core.loop import Sitting
 from continuum._engine.clock import Clock
 from continuum._engine.hooks import EngineHooks
 from continuum._engine.resident import Arrival, Resident, TurnTaken
@@ -98,13 +99,15 @@ class Turns:
         queue, now = self._queue, self._now
         until = now() + SLICE_S
         try:
-            while queue:
-                run = queue.popleft()
-                run.queued = False
-                if not (run.gone or run.committing or run.loading):
-                    self._take(run)
-                if now() > until:
-                    break
+            with Sitting():
+                while queue:
+                    run = queue.popleft()
+                    run.queued = False
+                    run.active_at = at = now()
+                    if not (run.gone or run.committing or run.loading):
+                        self._take(run)
+                    if at > until:
+                        break
         finally:
             if queue:
                 self._some.set()
@@ -112,7 +115,6 @@ class Turns:
                 done.set_result(None)
 
     def _take(self, run: Resident) -> None:
-        run.active_at = self._now()
         taken = TurnTaken(run)
         try:
             self._take_turn(taken)
@@ -132,10 +134,10 @@ class Turns:
         self.submit(taken)
 
     def _take_turn(self, taken: TurnTaken) -> None:
-        points, run_id = self._points, taken.run.run_id
+        points, watchdog, run_id = self._points, self._watchdog, taken.run.claimed.run_id
         if points is not None:
             points.at("turn.begin", run_id)
-        self._watchdog.turn_begins(run_id)
+        watchdog.turn = (run_id,)
         try:
             self._taker.take(taken)
         except Exception:
@@ -144,7 +146,7 @@ class Turns:
             logger.error("a turn of run %r raised %s, which ends this worker", run_id, type(error).__name__)
             raise
         finally:
-            self._watchdog.turn_ends()
+            watchdog.turn = None
         if points is not None:
             points.at("turn.taken", run_id)
 
@@ -190,9 +192,10 @@ class Turns:
 
     def _settled(self, members: tuple[TurnTaken, ...], outcomes: tuple[Outcome, ...]) -> None:
         self._under_way -= 1
+        aftermath = self.aftermath
         for member, outcome in zip(members, outcomes, strict=True):
             try:
-                self.aftermath(member, outcome)
+                aftermath(member, outcome)
             except Exception as error:
                 logger.exception("what follows a commit of run %r failed", member.run.run_id)
                 self.failed(member.run, error)

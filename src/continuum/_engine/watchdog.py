@@ -83,24 +83,16 @@ class Looks:
 
 
 class Watchdog:
-    """Watches the loop that ``run`` runs on. ``turn_begins`` and ``turn_ends`` are called around each turn."""
+    """Watches the loop that ``run`` runs on. ``turn`` is the one that is under way: set before, None after."""
 
     def __init__(self, *, blocked_after_s: float = 1.0, now: Callable[[], float] = time.monotonic) -> None:
         if not blocked_after_s > 0:
             raise ValueError(f"blocked_after_s must be positive: got {blocked_after_s}")
         self._blocked_after_s = blocked_after_s
         self._now = now
-        self._turn: Turn | None = None
+        self.turn: Turn | None = None
         self._ticked_at = 0.0
         self._loop_thread = 0
-
-    def turn_begins(self, run_id: str) -> None:
-        """Note that a run's code goes on."""
-        self._turn = (run_id,)
-
-    def turn_ends(self) -> None:
-        """Note that it waits again."""
-        self._turn = None
 
     async def run(self) -> None:
         """Watch until cancelled. The thread then ends by itself: nobody waits for it."""
@@ -119,7 +111,7 @@ class Watchdog:
         looks = Looks(self._blocked_after_s, self._now())
         while not ended.wait(self._blocked_after_s / 2):
             try:
-                if found := looks.look(self._now(), self._turn, self._ticked_at):
+                if found := looks.look(self._now(), self.turn, self._ticked_at):
                     self._tell(found)
             except Exception:
                 logger.exception("the watchdog failed in a look, and goes on")
@@ -140,7 +132,7 @@ class Watchdog:
         else:
             who = f"run {found.turn[0]!r} blocks the event loop"
             way_out = "a workflow only decides; move what takes long into an activity"
-        if found.turn is not None and self._turn is not found.turn:
+        if found.turn is not None and self.turn is not found.turn:
             stack = "(the turn has ended meanwhile)"
             line = ""
         where = f", at {line}" if line else ""

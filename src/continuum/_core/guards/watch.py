@@ -91,6 +91,9 @@ class Watch:
     ) -> None:
         self._judge = Judge(in_turn, refuse)
         self._method: _Method = _make_method(self._judge)
+        self.begin = (
+            self._method.begin
+        )  # opens a turn of a registered function; true when ``end`` has to be called
 
     @property
     def active(self) -> bool:
@@ -104,10 +107,6 @@ class Watch:
         if self._judge.origin.add_root(function):
             self._method.watch(function)
             self.register(function.__dict__.get("__wrapped__"))
-
-    def begin(self, function: object) -> bool:
-        """Open a turn of a registered function; true when ``end`` has to be called."""
-        return self._method.begin(function)
 
     def end(self) -> None:
         """Close the turn, in the thread that opened it."""
