@@ -105,7 +105,7 @@ class Parameters:
     signature, as dataclasses compile theirs: then Python itself binds the arguments, and words what is wrong.
     """
 
-    __slots__ = ("_function", "_name", "_names", "_positional_only", "defaults", "pack")
+    __slots__ = ("_function", "_name", "_names", "_positional_only", "by_name", "defaults", "pack")
 
     def __init__(self, function: Callable[..., Any], name: str) -> None:
         parameters = inspect.signature(function).parameters.values()
@@ -120,6 +120,7 @@ class Parameters:
         self._name = name
         self._names = [p.name for p in parameters]
         self._positional_only = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
+        self.by_name = not self._positional_only  # whether all may be given by name
         self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
         self.pack = _compile_packer(inspect.signature(function), self.defaults, f"activity {name!r}")
 
@@ -179,7 +180,9 @@ class ArgumentsCodec(Codec[dict[str, Any]]):
         return super().prepare()
 
     def decode(self, data: bytes) -> dict[str, Any]:
-        return {**self._parameters.defaults, **super().decode(data)}
+        arguments = super().decode(data)
+        defaults = self._parameters.defaults
+        return {**defaults, **arguments} if defaults else arguments
 
 
 @overload

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from continuum._core.codec import ANY
 from continuum._core.commands import SendSignal
@@ -21,7 +21,15 @@ from continuum.workflow import current
 
 __all__ = ["ActivityInfo", "ParentRef", "RunInfo", "activity_info", "parent", "run_info"]
 
-Called = tuple[str, int, str, str, int, str | None]  # run id, generation, key, name, attempt, traceparent
+
+class Called(Protocol):
+    """An attempt at an activity, as its own code may see it."""
+
+    @property
+    def trace(self) -> str | None: ...
+    def called(self) -> tuple[str, int, str, str, int, str | None]: ...
+
+
 CALLED: ContextVar[Called] = ContextVar("continuum_activity")
 
 
@@ -125,7 +133,7 @@ def activity_info() -> ActivityInfo:
     called = CALLED.get(None)
     if called is None:
         raise WorkflowMisuse("activity_info() works only in an activity that a workflow asked for")
-    return ActivityInfo(*called)
+    return ActivityInfo(*called.called())
 
 
 def enter_activity(called: Called) -> None:
@@ -134,8 +142,7 @@ def enter_activity(called: Called) -> None:
     To be called in a context of the attempt's own: nothing is undone.
     """
     CALLED.set(called)
-    trace = called[-1]
-    if trace is not None:
+    if (trace := called.trace) is not None:
         attach(trace)
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
+from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar, cast
 
 from continuum._core import commands as c
 from continuum._core import events as e
@@ -150,12 +150,15 @@ class Machine:
         loop.enter()
         watched = WATCH.begin(self.program.function)
         try:
-            self._turn(event.at_us, None, self._deliver, event)
+            deliver = self.activities.ended if type(event) is e.ActivityCompleted else self._deliver
+            self._turn(event.at_us, None, cast("Callable[[e.Event], None]", deliver), event)
         finally:
             if watched:
                 WATCH.end()
             loop.leave()
-        return self._decided()
+        if self.decisions.fault is not None:
+            return Turn((), self.decisions.fault)
+        return Turn(tuple(decisions.commands), None, self.closing)
 
     def replay(self, started: e.RunStarted, entries: Sequence[Entry], *, begun: bool = False) -> Turn:
         """Bring a new machine to where ``entries`` left the run; return what is outstanding.

@@ -58,20 +58,20 @@ class Activities:
         self, key: str, path: str, program: ActivityProgram, given: bytes, options: ActivityOptions
     ) -> Any:
         """Ask for an activity and wait for its outcome; cancelling the wait cancels the activity."""
-        decisions = self._decisions
-        if self._loop.stopped:
+        decisions, loop = self._decisions, self._loop
+        if loop.stopped:
             await never()
-        self._loop.unstarted -= 1
+        loop.unstarted -= 1
         if decisions.recorded is None:
-            decisions.request(c.RunActivity(key, program.name, given, options))
+            decisions.commands.append(c.RunActivity(key, program.name, given, options))
         elif (result := self._ahead.result_of(key, program.name, given)) is not None:
             return self._decode(program, key, result)
-        future = self._loop.create_future()
+        future = loop.create_future()
         self._asked[key] = program, given, options, path, future
         try:
             return await future
         except asyncio.CancelledError:
-            if key in self._asked and not self._loop.stopped:
+            if key in self._asked and not loop.stopped:
                 self._asked[key] = program, given, options, path, None
                 decisions.request(c.CancelActivity(key))
             raise
@@ -93,7 +93,10 @@ class Activities:
         if future is None or future.done():
             return
         if type(event) is e.ActivityCompleted:
-            future.set_result(self._decode(program, event.key, event.result))
+            try:
+                future.set_result(program.result.decode(event.result))
+            except DecodeError as error:
+                self._decisions.undecodable(error, event.key)
         else:
             future.set_exception(activity_error(program.name, cast("e.ActivityFailed", event).failure))
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from continuum._core.commands import RunActivity
@@ -88,13 +88,18 @@ class Activities:
         elif request.key in asked:
             raise RuntimeError(f"activity {request.key!r} of this run is under way already")
         slots, options = self._slots, request.options
-        made = asked[request.key] = Attempt(owner, request, activity, attempt, slots.lane(activity))
+        lane = slots.lanes.get(activity.parameters) or slots.lane(activity)
+        made = asked[request.key] = Attempt(owner, request, activity, attempt, lane)
         self._live += 1
         if options.queue is not None:
             made.timer = slots.call_soon(self._refuse_queue, made)
             return
-        made.bound = _seconds(options.start_to_close, self._start_to_close)
-        until = _seconds(options.schedule_to_close, self._schedule_to_close)
+        bound, until = self._start_to_close, self._schedule_to_close
+        if options.start_to_close is not None or options.schedule_to_close is not None:
+            bound = _seconds(options.start_to_close, bound)
+            until = _seconds(options.schedule_to_close, until)
+        if bound is not None:
+            made.bound = bound
         if until is not None:
             made.deadline = slots.time() + until
         slots.admit(made)
@@ -142,16 +147,20 @@ class Activities:
     def _begun(self, attempt: Attempt) -> None:
         self._report(attempt.owner, ActivityStarted(self._now_us(), attempt.request.key, attempt.number))
 
-    def _ended(self, attempt: Attempt) -> None:
-        """Report a result; after a failure try again, or report that."""
-        result = attempt.result
-        if result is None or attempt.expired:
-            self._failed(attempt)
-            return
-        request = attempt.request
-        done = ActivityCompleted(self._now_us(), request.key, request.name, request.input, result)
-        self._forget(attempt)
-        self._report(attempt.owner, done)
+    def _ended(self, attempts: Sequence[Attempt]) -> None:
+        """Report results; after a failure try again, or report that."""
+        now_us = self._now_us()
+        for attempt in attempts:
+            try:
+                if (result := attempt.result) is None or attempt.expired:
+                    self._failed(attempt)
+                    continue
+                request = attempt.request
+                self._forget(attempt)
+                done = ActivityCompleted(now_us, request.key, request.name, request.input, result)
+                self._report(attempt.owner, done)
+            except Exception:  # whose fault it is goes on without
+                logger.exception("what follows the end of %s failed", attempt)
 
     def _failed(self, attempt: Attempt) -> None:
         failure, bases, final = failure_of(attempt)

@@ -216,9 +216,9 @@ class Aftermath:
         if self._hooks.points is not None:
             self._hooks.points.at("activity.begin", run.run_id)
         assert run.machine is not None
-        key = request.key
-        definition = cast("Activity[Any, Any]", run.machine.activities.program(key))
-        self._activities.start(run, request, definition, run.attempts.pop(key, 1) if run.attempts else 1)
+        definition = cast("Activity[Any, Any]", run.machine.activities.program(request.key))
+        attempt = run.attempts.pop(request.key, 1) if run.attempts else 1
+        self._activities.start(run, request, definition, attempt)
 
     def _ask(self, run: Resident, request: c.Request) -> None:
         match request:

@@ -77,6 +77,21 @@ class Attempt:
         again.before = failure
         return again
 
+    @property
+    def trace(self) -> str | None:
+        """The traceparent of the run that asked."""
+        return self._about[2]
+
+    def called(self) -> tuple[str, int, str, str, int, str | None]:
+        """Return what it is called for: run id, generation, key, name, number, traceparent."""
+        run_id, generation, trace = self._about
+        return run_id, generation, self.request.key, self.request.name, self.number, trace
+
+    @property
+    def _about(self) -> tuple[str, int, str | None]:
+        found: tuple[str, int, str | None] = getattr(self.owner, "about", NOBODY)
+        return found
+
     def disarm(self) -> None:
         """Cancel the timer, if one is set."""
         if self.timer is not None:
@@ -145,13 +160,15 @@ def _is_collected(attempt: Attempt, error: BaseException) -> bool:
 
 
 def _call(attempt: Attempt) -> Any:
-    activity, request = attempt.activity, attempt.request
-    run_id, generation, trace = getattr(attempt.owner, "about", NOBODY)
-    enter_activity((run_id, generation, request.key, request.name, attempt.number, trace))
+    activity = attempt.activity
+    enter_activity(attempt)
     attempt.final = True
-    arguments = activity.arguments.decode(request.input)
+    arguments = activity.arguments.decode(attempt.request.input)
     attempt.final = False
-    return activity.parameters.call(activity.function, arguments)
+    parameters = activity.parameters
+    if parameters.by_name:
+        return activity.function(**arguments)
+    return parameters.call(activity.function, arguments)
 
 
 def _encode(attempt: Attempt, value: Any) -> None:

@@ -7,6 +7,7 @@ and the run, if it returns, is another ``Resident``.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from continuum._core.commands import Request, StartChild
@@ -19,9 +20,6 @@ from continuum.errors import DecodeError, Failure
 
 if TYPE_CHECKING:
     import asyncio
-
-
-_NONE: frozenset[str] = frozenset()
 
 
 class Arrival(NamedTuple):
@@ -45,19 +43,19 @@ class TurnTaken:
     generation's, ``unsure`` durable starts of which it is not known whether they are.
     """
 
-    __slots__ = ("commit", "ended", "fault", "heard", "outcome", "requests", "run", "started", "turns", "unsure")
+    # What most turns do not have is the class's: one is made for every turn.
+    commit: Commit | None = None
+    outcome: Message | None = None
+    fault: Failure | None = None
+    started: frozenset[str] = frozenset()
+    unsure: Sequence[StartChild] = ()
 
     def __init__(self, run: Resident) -> None:
         self.run = run
-        self.commit: Commit | None = None
         self.turns: list[Effects] = []
         self.requests: list[Request] = []
         self.ended: list[TurnTaken] = []
         self.heard: list[tuple[type[ChildOutcome], str]] = []
-        self.outcome: Message | None = None
-        self.fault: Failure | None = None
-        self.started: frozenset[str] = _NONE
-        self.unsure: list[StartChild] = []
 
     def members(self) -> list[TurnTaken]:
         """Return all that go with this one, itself last."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context, copy_context
 from functools import partial
 from typing import Any
@@ -37,8 +37,9 @@ STARTED_S = 1.0  # an attempt that takes longer is told of as begun
 class Slots:
     """Runs attempts, at most ``limit`` on the loop and ``threads`` in threads; others wait in the order they came.
 
-    ``begun`` is called for an attempt that runs for long or is not the first; ``ended`` with ``result``, ``error``
-    or ``expired`` set; ``left`` when an abandoned one does not count any more. All may admit others.
+    ``begun`` is called for an attempt that runs for long or is not the first; ``ended`` with some that have
+    ``result``, ``error`` or ``expired`` set; ``left`` when an abandoned one does not count any more. All may admit
+    others.
     """
 
     def __init__(
@@ -47,16 +48,16 @@ class Slots:
         threads: int,
         *,
         begun: Callable[[Attempt], None],
-        ended: Callable[[Attempt], None],
+        ended: Callable[[Sequence[Attempt]], None],
         left: Callable[[], None],
     ) -> None:
         if limit < 1 or threads < 1:
             raise ValueError(f"activities need slots of each kind: got limit={limit}, threads={threads}")
         self._begun = begun
-        self._tell_end = ended
+        self._tell_ends = ended
         self._left = left
-        self._lanes = Lane(limit, threaded=False), Lane(threads, threaded=True)
-        self._lane_of: dict[object, Lane] = {}  # by a definition's parameters, which copies of it share
+        self.both = Lane(limit, threaded=False), Lane(threads, threaded=True)
+        self.lanes: dict[object, Lane] = {}  # by a definition's parameters, which its copies share
         self._threads = Threads(threads, "continuum-activity")
         self._young: dict[Attempt, None] = {}  # first attempts not told of as begun, the oldest first
         self.some = asyncio.Event()  # there is something to scan, or was when it was last scanned
@@ -65,12 +66,13 @@ class Slots:
         self._notes = self._note_return  # one bound method for all
         self._context = copy_context()  # of all callbacks here: they must not inherit that of who starts
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._time: Callable[[], float]  # the loop's
 
     def lane(self, activity: Activity[Any, Any]) -> Lane:
         """Return where attempts at an activity run."""
-        found = self._lane_of.get(activity.parameters)
+        found = self.lanes.get(activity.parameters)
         if found is None:
-            found = self._lane_of[activity.parameters] = self._lanes[0 if is_async(activity) else 1]
+            found = self.lanes[activity.parameters] = self.both[0 if is_async(activity) else 1]
         return found
 
     def open(self) -> None:
@@ -78,7 +80,8 @@ class Slots:
         if self._loop is not None:
             raise RuntimeError("these activities are run already")
         self._loop = asyncio.get_running_loop()
-        for lane in self._lanes:
+        self._time = self._loop.time
+        for lane in self.both:
             lane.free = lane.size
             self._fill(lane)
 
@@ -142,25 +145,28 @@ class Slots:
     # The way of an attempt: begun, its time up, ended.
 
     def _begin(self, attempt: Attempt) -> None:
-        attempt.lane.free -= 1
+        lane = attempt.lane
+        lane.free -= 1
         attempt.holds = True
-        attempt.began = self.time()
+        attempt.began = self._time()
         if attempt.number == 1:
-            self._young[attempt] = None
-            if not self.some.is_set():
+            if not self._young and not self.some.is_set():
                 self.some.set()
+            self._young[attempt] = None
         else:
             self.call_soon(self._tell_begun, attempt)
-        if attempt.lane.threaded:
+        if lane.threaded:
             self._begin_in_thread(attempt)
         else:
-            self._begin_task(attempt, call_on_loop(attempt, self._notes), Context())
+            # Made directly, since a host's task factory may run its first step at once.
+            attempt.task = asyncio.Task(
+                call_on_loop(attempt, self._notes),
+                loop=self._loop,
+                name=attempt.request.key,
+                context=Context(),
+            )
         if attempt.bound is not None or attempt.deadline is not None:
             self._set_bound(attempt)
-
-    def _begin_task(self, attempt: Attempt, coroutine: Coroutine[Any, Any, None], context: Context) -> None:
-        """Make the attempt's task: directly, since a host's task factory may run its first step at once."""
-        attempt.task = asyncio.Task(coroutine, loop=self._loop, name=attempt.request.key, context=context)
 
     def _begin_in_thread(self, attempt: Attempt) -> None:
         loop, context = self._loop, Context()
@@ -182,7 +188,8 @@ class Slots:
 
     def _returned(self, attempt: Attempt, awaitable: Awaitable[Any] | None, context: Context) -> None:
         if awaitable is not None and not attempt.abandoned:
-            self._begin_task(attempt, await_on_loop(attempt, awaitable, self._notes), context)
+            coroutine = await_on_loop(attempt, awaitable, self._notes)
+            attempt.task = asyncio.Task(coroutine, loop=self._loop, name=attempt.request.key, context=context)
             return
         close_unawaited(awaitable)
         self._ended(attempt)
@@ -197,10 +204,7 @@ class Slots:
         returned, self._returns = self._returns, []
         for attempt in returned:
             attempt.task = None
-            try:
-                self._ended(attempt)
-            except Exception:  # whose fault it is goes on without
-                logger.exception("what follows the end of %s failed", attempt)
+        self._end(returned)
 
     def _stop(self, attempt: Attempt) -> None:
         """Cancel what runs on the loop, once: a second ``CancelledError`` would break its clean-up."""
@@ -217,15 +221,28 @@ class Slots:
             self._ended(attempt)
 
     def _ended(self, attempt: Attempt) -> None:
-        attempt.disarm()
-        self._young.pop(attempt, None)
-        self._free(attempt)
-        if attempt.abandoned:
-            attempt.error = None  # its traceback holds frames that hold the attempt
-            self.leavers.ended(attempt)
-            self._left()
-        else:
-            self._tell_end(attempt)
+        self._end((attempt,))
+
+    def _end(self, attempts: Sequence[Attempt]) -> None:
+        """Give back the slots of attempts whose functions have returned, and tell of those that count."""
+        heard: list[Attempt] = []
+        for attempt in attempts:
+            if attempt.timer is not None:
+                attempt.disarm()
+            self._young.pop(attempt, None)
+            lane = attempt.lane
+            if attempt.holds:
+                attempt.holds = False
+                lane.free += 1
+            if lane.waiting:
+                self._fill(lane)
+            if attempt.abandoned:
+                attempt.error = None  # its traceback holds frames that hold the attempt
+                self.leavers.ended(attempt)
+                self._left()
+            else:
+                heard.append(attempt)
+        self._tell_ends(heard)
 
     def _tell_begun(self, attempt: Attempt) -> None:
         if attempt.holds and not attempt.abandoned:
@@ -259,13 +276,13 @@ class Slots:
     def _give_up(self, attempt: Attempt) -> None:
         """Tell the end of an attempt that does not end in time."""
         self.abandon(attempt)
-        self._tell_end(attempt)
+        self._tell_ends((attempt,))
 
     def _out_of_time(self, attempt: Attempt) -> None:
         del attempt.lane.waiting[attempt]
         attempt.overdue = True
         attempt.expired = f"schedule_to_close passed while attempt {attempt.number} waited for its turn"
-        self._tell_end(attempt)
+        self._tell_ends((attempt,))
 
     def _free(self, attempt: Attempt) -> None:
         if attempt.holds:

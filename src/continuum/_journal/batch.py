@@ -39,10 +39,11 @@ LARGE_BYTES = 4_000_000
 class Group:
     """Commits that stand or fall together. ``told`` is what their outcomes are told to, with ``about``.
 
-    ``leave`` is called once with the group and its outcomes. ``plain``: see ``Rendered``.
+    ``leave`` is called once with the group and its outcomes. ``plain``: see ``Rendered``. ``large``: it must not
+    travel with others.
     """
 
-    __slots__ = ("about", "cascades", "leave", "members", "plain", "rows", "size", "told")
+    __slots__ = ("about", "cascades", "large", "leave", "members", "plain", "rows", "size", "told")
 
     def __init__(
         self,
@@ -61,14 +62,11 @@ class Group:
             self.rows = sum([member.count for member in members])
             self.size = sum([member.size for member in members])
             self.cascades = any(reaches_below(member.commit) for member in members)
+        self.large = self.cascades or self.rows > LARGE_ROWS or self.size > LARGE_BYTES
 
     def run_ids(self) -> list[str]:
         """Return the runs that commit here."""
         return [member.commit.run_id for member in self.members]
-
-    def is_large(self) -> bool:
-        """Tell whether the group must not travel with others."""
-        return self.rows > LARGE_ROWS or self.size > LARGE_BYTES or self.cascades
 
     def refuse(self, error: Exception) -> None:
         """Tell that Postgres refuses the group. Whose fault it is of several shows when each is tried alone."""

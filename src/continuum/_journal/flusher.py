@@ -85,7 +85,7 @@ class Flusher:
             self._groups += 1
             number = self._groups
         try:
-            members = [render(commit, number) for commit in commits]
+            members = [render(commits[0], None)] if number is None else [render(each, number) for each in commits]
         except Exception:  # noqa: BLE001 - what no encoding has, or what is no JSON: the fault of one
             outcomes = tuple(_unrenderable(commit, number) or Undone() for commit in commits)
             asyncio.get_running_loop().call_soon(told, about, outcomes)
@@ -94,11 +94,12 @@ class Flusher:
         self._enter(group)
         if self._closed:
             group.settle(Unknown() for _ in members)
-        elif group.is_large():
+        elif group.large:
             self._large.put(self.worker, group)
         else:
+            if not self._waiting:
+                self._some.set()
             self._waiting.append(group)
-            self._some.set()
 
     async def room(self) -> None:
         """Wait until less than ``ROOM_BYTES`` are waiting to be written. Of many who wait, as many pass as fit."""
@@ -134,16 +135,20 @@ class Flusher:
         self.worker = worker
 
     def _enter(self, group: Group) -> None:
+        under_way = self._under_way
         for member in group.members:
             run_id = member.commit.run_id
-            if run_id in self._under_way:
+            if run_id in under_way:
                 self._forget(group)
                 raise RuntimeError(f"a commit of run {run_id!r} is under way already")
-            self._under_way[run_id] = group
+            under_way[run_id] = group
         self._size += group.size
 
     def _leave(self, group: Group, outcomes: tuple[Outcome, ...]) -> None:
-        if not self._forget(group):
+        run_id = group.members[0].commit.run_id
+        if len(group.members) == 1 and self._under_way.get(run_id) is group:
+            del self._under_way[run_id]
+        elif not self._forget(group):
             return
         if not self._settled:  # all that are settled by now are told in one callback
             asyncio.get_running_loop().call_soon(self._tell)
@@ -214,7 +219,7 @@ class Flusher:
                 await self._hooks.reach("flush.committed")
                 tell(self._hints, groups, result)
                 for group in groups:
-                    group.settle(result.outcomes(group))
+                    self._leave(group, result.outcomes(group))
                 return
 
     async def _send(self, groups: Sequence[Group], lock_timeout: str) -> Written:

@@ -119,7 +119,7 @@ class Serving:
         """Tell whether an activity runs in a thread."""
         if self._engine is None:
             return False
-        _, lane = self._engine.activities._slots._lanes  # one on the loop is known to whoever called it
+        _, lane = self._engine.activities._slots.both  # one on the loop is known to whoever called it
         return lane.free < lane.size
 
     def next_due_us(self) -> int | None:
