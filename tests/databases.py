@@ -17,6 +17,7 @@ from continuum.embedded import TEST_SETTINGS, Server
 
 TEMPLATE = "continuum_template"
 SYSTEM = Path("/usr/lib/postgresql")
+KEPT = 2  # databases of tests that have ended, and are still to be dropped
 ROOM_BYTES = 1_000_000_000  # for two servers; a container's /dev/shm has 64 MB
 
 
@@ -40,6 +41,7 @@ class Servers:
         )  # what holds a server is a lock: it goes with this process, however that ends
         self._urls: dict[str, str] = {}
         self._kept: dict[str, psycopg.Connection[tuple[object, ...]]] = {}
+        self._ended: dict[str, list[str]] = {}
         self._numbers = 0
 
     def url(self, kind: str) -> str:
@@ -52,6 +54,11 @@ class Servers:
             asyncio.run(migrate(make_conninfo(url, dbname=TEMPLATE)))
         return self._urls[kind]
 
+    def log(self, kind: str) -> Path:
+        """Where the server says what it does."""
+        self.url(kind)
+        return self._home / kind / "postgres.log"
+
     @contextlib.contextmanager
     def database(self, kind: str, template: str | None = TEMPLATE) -> Iterator[str]:
         """A database of its own, migrated unless ``template`` is None."""
@@ -62,7 +69,18 @@ class Servers:
         try:
             yield make_conninfo(url, dbname=name)
         finally:
-            self._do(url, f"drop database {name} with (force)")
+            self._end(url, name)
+
+    def _end(self, url: str, name: str) -> None:
+        """End the connections to a database, and drop the one before the last that was ended.
+
+        Postgres waits a tenth of a second if it finds connections to what it is to drop. Later they are gone.
+        """
+        self._do(url, f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'")
+        ended = self._ended.setdefault(url, [])
+        ended.append(name)
+        if len(ended) > KEPT:
+            self._do(url, f"drop database {ended.pop(0)} with (force)")
 
     def _do(self, url: str, sql: str) -> None:
         """Run a statement on the one connection kept for such, or on a new one if the server has restarted."""
