@@ -216,6 +216,15 @@ def test_a_root_that_ends_tells_nobody() -> None:
     assert taken.outcome is None
 
 
+def test_a_run_that_has_ended_keeps_no_machine_while_its_commit_waits() -> None:
+    bench = Bench()
+    ended, waiting = bench.run("leaf", b"4", run_id="r/leaf-4"), bench.run("sleeping", b"0")
+    assert isinstance(getattr(bench.take(ended).commit, "status", None), Complete)
+    bench.take(waiting)
+    assert ended.machine is None
+    assert waiting.machine is not None
+
+
 def test_an_input_that_does_not_fit_parks_the_run() -> None:
     bench = Bench()
     taken = bench.take(bench.run("leaf", b'"no number"'))

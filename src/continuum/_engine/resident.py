@@ -184,6 +184,12 @@ class Resident:
         reason = str(error) if isinstance(error, DecodeError) else repr(error)
         self.problem = Failure("Undecodable", f"{what}: {reason}")
 
+    def let_go(self) -> None:
+        """Let its machine go, if it has one. Not from inside its own turn."""
+        machine, self.machine = self.machine, None
+        if machine is not None:
+            machine.discard()
+
     def rested(self) -> None:
         """Tell who waits that it came to rest, or is gone."""
         resting, self.resting = self.resting, []

@@ -44,9 +44,8 @@ class Residents:
         if self.by_id.get(run.run_id) is run:
             del self.by_id[run.run_id]
         self.left(run)
-        if run.machine is not None:
-            run.machine.discard()
-        run.machine, run.entries = None, ()  # timers and commits under way may hold on to the run for a while
+        run.let_go()
+        run.entries = ()  # timers and commits under way may hold on to the run for a while
         arrivals, run.timers = list(run.arrivals), {}
         run.arrivals.clear()
         for arrival in arrivals:

@@ -58,7 +58,9 @@ class Taker:
                 self._take_arrivals(run, taken, consumed)
         except DecodeError as error:  # a row that no release has written
             taken.fault = Failure("Undecodable", str(error))
-        taken.commit = self._commit(run, taken, tuple(consumed))
+        commit = taken.commit = self._commit(run, taken, tuple(consumed))
+        if commit is not None and isinstance(commit.status, _ENDS) and not taken.heard:
+            run.let_go()  # its commit is all that is left to do: thousands of children may wait for their parent's
 
     def _take_result(self, run: Resident, machine: Machine, taken: TurnTaken) -> None:
         """Take the turn of an activity's result that is all that has arrived: nearly every turn is one.
@@ -173,7 +175,7 @@ class Taker:
         elif found.closing is not None:
             status = self._status(run, found)
         messages = found.messages
-        if isinstance(status, (Complete, Fail, Cancel)) and claimed.depth:
+        if isinstance(status, _ENDS) and claimed.depth:
             taken.outcome, messages = messages[-1], messages[:-1]
         said = found.published is not None
         if status is KEEP and not (found.entries or consumed or taken.ended or found.cancels or messages or said):
@@ -286,6 +288,7 @@ def _waiting_for(run: Resident, again: c.RetryRun) -> str:
     return f"attempt {again.attempt}{of} after {words if len(words) <= MOST_WORDS else words[:MOST_WORDS] + '…'}"
 
 
+_ENDS = (Complete, Fail, Cancel)
 _MAY_BE_VOID = {e.TimerFired, e.ChildCompleted, e.ChildFailed, e.ChildCancelled}
 
 
