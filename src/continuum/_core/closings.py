@@ -48,8 +48,10 @@ def closing_of(machine: Machine, main: WorkflowTask | None) -> c.Closing:
     if error is not None:
         return _failed(machine, error)
     try:
-        family = machine.children
-        return c.CompleteRun(machine.program.result.encode(main.result()), family.closes, family.outliving())
+        result = machine.program.result.encode(main.result())
+        if machine.family is None:
+            return c.CompleteRun(result)
+        return c.CompleteRun(result, machine.family.closes, machine.family.outliving())
     except (EncodeError, DefinitionError) as refused:
         return _failed(machine, refused)
 

@@ -49,6 +49,9 @@ class Kept:
 
     def close(self, loop: asyncio.AbstractEventLoop) -> None:
         """Close every coroutine and generator, newest first, under their own loop, which is dead by now."""
+        if not self._generators and not self.pending():  # as after most ends
+            self._tasks.clear()
+            return
         host, hooks = asyncio._get_running_loop(), sys.get_asyncgen_hooks()
         asyncio._set_running_loop(loop)
         sys.set_asyncgen_hooks(self.generator, leave_generator)  # clean-up may open generators of its own

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import Context
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from continuum._core import commands as c
 from continuum._core import events as e
@@ -32,6 +32,9 @@ from continuum.errors import (
     WorkflowMisuse,
 )
 from continuum.policies import ChildOptions
+
+if TYPE_CHECKING:
+    from continuum._core.machine import RunContext
 
 MOST_LET_GO = 1_000  # whose workflows are still known by name: more than end in one commit
 
@@ -69,19 +72,17 @@ class Family:
         "knows_all",
     )
 
-    def __init__(
-        self, loop: WorkflowLoop, decisions: Decisions, run_id: str, generation: int, depth: int, limit: int
-    ) -> None:
+    def __init__(self, loop: WorkflowLoop, decisions: Decisions, of: RunContext) -> None:
         self._loop = loop
         self._decisions = decisions
-        self._run_id = run_id
-        self._generation = generation
-        self._depth = depth
-        self._limit = limit
+        self._run_id = of.run_id
+        self._generation = of.generation
+        self._depth = of.depth
+        self._limit = of.max_child_depth
         self._children: dict[str, Child] = {}
         self._carried_closing = False
         self._let_go: dict[str, str] = {}  # workflows of the last that were let go, by key
-        self.knows_all = generation == 1  # whether a key that is not here names no child yet
+        self.knows_all = of.generation == 1  # whether a key that is not here names no child yet
         self._ended = 0
         self._last_failed = False
         self._refused: dict[str, tuple[int, int]] = {}  # depth and limit, by key, of the turn that has ...

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar, cast
 
 from continuum._core import commands as c
@@ -33,6 +33,7 @@ from continuum._core.mailbox import Conditions, Mailbox
 from continuum._core.requests import Activities, Timers
 from continuum._core.tasks import WorkflowTask
 from continuum._core.updates import Updates
+from continuum._core.values import value
 from continuum.errors import DecodeError, WorkflowMisuse
 from continuum.policies import Retry
 
@@ -40,7 +41,7 @@ MAX_CHILD_DEPTH = 10
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RunContext:
     """Where a machine stands: what its keys, hashes and seeds are made of. A root has depth 0.
 
@@ -98,22 +99,22 @@ class Machine:
     """
 
     __slots__ = (
+        "_mailbox",
         "_main",
+        "_updates",
         "activities",
         "ahead",
         "attempt",
         "cancelled",
-        "children",
         "closing",
         "conditions",
         "context",
         "decisions",
+        "family",
         "loop",
         "program",
-        "signals",
         "started",
         "timers",
-        "updates",
     )
 
     def __init__(self, program: Program, context: RunContext) -> None:
@@ -126,12 +127,12 @@ class Machine:
         self.timers = loop.timers = Timers(loop, self.decisions)
         self.ahead = Ahead(loop, self.decisions)
         self.activities = Activities(loop, self.decisions, self.ahead)
-        self.children = Family(
-            loop, self.decisions, context.run_id, context.generation, context.depth, context.max_child_depth
-        )
-        self.signals = Mailbox(loop)
-        self.updates = Updates(loop, self.decisions, self.signals, program.undeclared)
         self.conditions = Conditions(loop)
+        self.family: Family | None = (
+            None  # these three are made when they are first asked for: most runs need none
+        )
+        self._mailbox: Mailbox | None = None
+        self._updates: Updates | None = None
         self._main: WorkflowTask | None = None
         self.cancelled: str | None = None  # why it was asked to stop
         self.started: e.RunStarted | None = None  # of a run that may be tried again
@@ -190,6 +191,29 @@ class Machine:
     def discard(self) -> None:
         """Let the workflow go: its coroutines are closed, and what their clean-up tries reaches nothing."""
         self.loop.discard()
+
+    @property
+    def children(self) -> Family:
+        """The run's children. ``family`` is None while there cannot be any."""
+        family = self.family
+        if family is None:
+            family = self.family = Family(self.loop, self.decisions, self.context)
+        return family
+
+    @property
+    def signals(self) -> Mailbox:
+        """The messages that nobody has taken."""
+        if self._mailbox is None:
+            self._mailbox = Mailbox(self.loop)
+        return self._mailbox
+
+    @property
+    def updates(self) -> Updates:
+        """The updates that are handled, and who handles them."""
+        if self._updates is None:
+            undeclared, begun = self.program.undeclared, self._main is not None
+            self._updates = Updates(self.loop, self.decisions, self.signals, undeclared, begun=begun)
+        return self._updates
 
     @property
     def fault(self) -> Fault | None:
@@ -336,9 +360,11 @@ class Machine:
             self.decisions.undecodable(error)
         self.started = None if self.context.retry is None else event
         self.attempt = event.attempt
-        self.children.carry(event.child_deadlines, event.closes_children)
+        if event.child_deadlines or event.closes_children:
+            self.children.carry(event.child_deadlines, event.closes_children)
         self._main = self.loop.spawn(self._run_main(given))
-        self.updates.open()
+        if self._updates is not None:
+            self._updates.open()
         if self.cancelled is not None:  # asked before it began
             self._main.cancel()
 

@@ -57,7 +57,13 @@ class Updates:
     __slots__ = ("_begun", "_count", "_decisions", "_handlers", "_loop", "_mailbox", "_open", "_undeclared")
 
     def __init__(
-        self, loop: WorkflowLoop, decisions: Decisions, mailbox: Mailbox, undeclared: Callable[[str], str | None]
+        self,
+        loop: WorkflowLoop,
+        decisions: Decisions,
+        mailbox: Mailbox,
+        undeclared: Callable[[str], str | None],
+        *,
+        begun: bool,
     ) -> None:
         self._loop = loop
         self._decisions = decisions
@@ -66,7 +72,7 @@ class Updates:
         self._handlers: dict[str, Handler] = {}
         self._begun: dict[str, str] = {}  # task paths, by the ids of updates that are being handled
         self._count = 0
-        self._open = False  # those carried over are there before the run's first turn
+        self._open = begun  # those carried over are there before the run's first turn
 
     def open(self) -> None:
         """Begin: what was carried over and is no longer declared is refused."""

@@ -237,15 +237,18 @@ class Aftermath:
         """Take in the children that were leased to this worker at birth; look into those that existed."""
         existed = set(outcome.existed)
         told = {message.run_id for message in commit.messages}
-        for at, child in enumerate(commit.children):
-            if at < commit.claimed and child.run_id not in existed:
-                born = Resident(_born(run.claimed, child, outcome.at_us), self._now())
-                born.loading = False
-                self._residents.add(born)
+        parent, at_us, now, tells = run.claimed, outcome.at_us, self._now(), bool(self._hooks.listeners)
+        for child in commit.children[: commit.claimed]:
+            if child.run_id in existed:
+                continue
+            born = Resident(_born(parent, child, at_us), now)
+            born.loading = False
+            self._residents.add(born)
+            if tells:
                 self._hooks.tell("continuum.run.started", run_id=child.run_id, workflow=child.workflow)
-                self._turns.schedule(born)
-                if child.run_id in told:  # the hint came before the child was here
-                    self._mailroom.want(born)
+            self._turns.schedule(born)
+            if child.run_id in told:  # the hint came before the child was here
+                self._mailroom.want(born)
         if existed:
             self._inquiries.compare(run, [child for child in commit.children if child.run_id in existed])
 
@@ -270,24 +273,22 @@ def _born(parent: Claimed, child: NewRun, at_us: int) -> Claimed:
     options = child.options
     return Claimed(
         child.run_id,
-        token=1,
-        generation=1,
-        workflow=child.workflow,
-        version=child.version,
-        depth=child.depth,
-        started_us=at_us,
-        input=child.input,
-        suspected=False,
-        deaths=0,
-        retry=None if options.retry is None else retry_text(options.retry),
-        namespace=parent.namespace,
-        attributes=_merged(parent.attributes, options.attributes),
-        trace=parent.trace,
+        1,  # its token
+        1,  # its generation
+        child.workflow,
+        child.version,
+        child.depth,
+        at_us,
+        child.input,
+        False,  # nobody suspects it
+        0,
+        None if options.retry is None else retry_text(options.retry),
+        parent.namespace,
+        _merged(parent.attributes, options.attributes) if options.attributes else parent.attributes,
+        parent.trace,
     )
 
 
-def _merged(inherited: bytes | None, own: Mapping[str, Any] | None) -> bytes | None:
+def _merged(inherited: bytes | None, own: Mapping[str, Any]) -> bytes:
     """Return a child's attributes as the database merges them: its own beside, and instead of, its parent's."""
-    if not own:
-        return inherited
     return dump({**({} if inherited is None else load(inherited)), **own})

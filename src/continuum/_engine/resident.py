@@ -61,7 +61,7 @@ class TurnTaken:
         """Return all that go with this one, itself last."""
         found: list[TurnTaken] = []
         for ended in self.ended:
-            found += ended.members()
+            found += ended.members() if ended.ended else (ended,)
         found.append(self)
         return found
 
@@ -72,7 +72,10 @@ class TurnTaken:
 
     def weight(self) -> int:
         """Return how many rows this one and those that go with it write, roughly."""
-        return len(self.turns) + 1 + sum(ended.weight() for ended in self.ended)
+        weight = len(self.turns) + 1
+        for ended in self.ended:
+            weight += ended.weight()
+        return weight
 
 
 class Resident:

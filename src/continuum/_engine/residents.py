@@ -46,12 +46,15 @@ class Residents:
         self.left(run)
         run.let_go()
         run.entries = ()  # timers and commits under way may hold on to the run for a while
-        arrivals, run.timers = list(run.arrivals), {}
-        run.arrivals.clear()
-        for arrival in arrivals:
-            for ended in arrival.ended:
-                self.orphaned(ended)
-        run.rested()
+        run.timers = {}
+        if run.arrivals:
+            arrivals = list(run.arrivals)
+            run.arrivals.clear()
+            for arrival in arrivals:
+                for ended in arrival.ended:
+                    self.orphaned(ended)
+        if run.resting:
+            run.rested()
 
     def drop_all(self) -> None:
         """Let every run go, with all that was held back for it: the leases are lost."""

@@ -111,7 +111,7 @@ class Taker:
         if turn.closing is not None and turn.closing not in turn.commands:  # it ends where it used to wait
             turn = Turn((*turn.commands, turn.closing), None, turn.closing)
         self._note(run, taken, started, turn)
-        if not machine.children.knows_all and len(entries) > started.carried:
+        if len(entries) > started.carried and not machine.children.knows_all:
             # A child that this machine does not know may bear the id; whoever was told so may have died since.
             taken.unsure = machine.children.unanswered()
             run.comparing = {start.key: [] for start in taken.unsure}
