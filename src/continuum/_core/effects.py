@@ -7,7 +7,7 @@ message is an entry of the run it goes to, without a time: whoever journals it s
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, assert_never
+from typing import Literal, TypeAlias, assert_never, cast, get_args
 
 from continuum._core import commands as c
 from continuum._core import events as e
@@ -99,7 +99,9 @@ def effects(context: RunContext, event: e.Event, turn: Turn) -> Effects:
     """Return what ``turn``, the answer to ``event``, has to bring about."""
     if type(event) is e.ActivityCompleted and len(turn.commands) == 1 and type(turn.commands[0]) is c.RunActivity:
         return Effects((entry_of_event(event),), requests=(turn.commands[0],))  # most turns
-    entries: list[Entry] = [] if isinstance(event, e.RunStarted) else [entry_of_event(event)]
+    closing, entries = turn.closing, [] if type(event) is e.RunStarted else [entry_of_event(event)]
+    if not turn.commands and closing is None:  # most ends of children
+        return Effects(tuple(entries))
     children: list[NewRun] = []
     messages: list[Message] = []
     cancels: list[Cancellation] = []
@@ -107,14 +109,18 @@ def effects(context: RunContext, event: e.Event, turn: Turn) -> Effects:
     answers: list[Answer] = []
     published: bytes | None = None
     for command in turn.commands:
-        if isinstance(command, c.Request):
-            requests.append(command)
-        elif isinstance(command, c.Decision):
+        if isinstance(command, c.StartChild):  # first, for there may be ten thousand
             entries.append(entry_of_decision(command, event.at_us))
+            children.append(_new_run(context, command))
+            continue
+        if type(command) in _REQUESTS:
+            requests.append(cast("c.Request", command))
+        elif type(command) in _DECISIONS:
+            entries.append(entry_of_decision(cast("c.Decision", command), event.at_us))
         match command:
-            case c.StartChild(key, run_id, workflow, version, given, options):
-                depth = context.depth + 1
-                children.append(NewRun(run_id, context.run_id, key, depth, workflow, version, given, options))
+            case c.CompleteRun() | c.FailRun() | c.CancelRun():
+                if (outcome := to_parent(context, command)) is not None:
+                    messages.append(outcome)
             case c.SendSignal(key, run_id, name, payload):
                 # The id makes it one signal however often it is delivered, across generations of the receiver.
                 delivery = f"{context.run_id}/{context.generation}/{key}"
@@ -126,23 +132,38 @@ def effects(context: RunContext, event: e.Event, turn: Turn) -> Effects:
                 answers.append(Answer(update_id, entries[-1].payload))
             case c.PublishState(value):
                 published = value
-            case c.CompleteRun() | c.FailRun() | c.CancelRun():
-                if (outcome := to_parent(context, command)) is not None:
-                    messages.append(outcome)
             case _:
                 pass
+    if closing is not None:
+        requests.clear()
     return Effects(
         tuple(entries),
         tuple(children),
         tuple(messages),
         tuple(cancels),
-        () if turn.closing is not None else tuple(requests),
-        turn.closing,
-        next_generation(turn.closing, event.at_us),
+        tuple(requests),
+        closing,
+        () if closing is None else next_generation(closing, event.at_us),
         tuple(answers),
         published,
-        _descendants(turn.closing),
-        _deadlines(context, turn.closing),
+        "leave" if closing is None else _descendants(closing),
+        () if closing is None else _deadlines(context, closing),
+    )
+
+
+_REQUESTS, _DECISIONS = frozenset(get_args(c.Request)), frozenset(get_args(c.Decision))
+
+
+def _new_run(context: RunContext, start: c.StartChild) -> NewRun:
+    return NewRun(
+        start.run_id,
+        context.run_id,
+        start.key,
+        context.depth + 1,
+        start.workflow,
+        start.version,
+        start.input,
+        start.options,
     )
 
 
@@ -165,7 +186,7 @@ def to_parent(context: RunContext, closing: c.CompleteRun | c.FailRun | c.Cancel
     return Message(parent, entry.type, key, entry.payload)
 
 
-def _descendants(closing: c.Closing | None) -> Descendants:
+def _descendants(closing: c.Closing) -> Descendants:
     match closing:
         case c.CancelRun():
             return "cancel"
@@ -175,7 +196,7 @@ def _descendants(closing: c.Closing | None) -> Descendants:
             return "leave"
 
 
-def _deadlines(context: RunContext, closing: c.Closing | None) -> tuple[Deadline, ...]:
+def _deadlines(context: RunContext, closing: c.Closing) -> tuple[Deadline, ...]:
     match closing:
         case c.CompleteRun(child_deadlines=kept) | c.FailRun(child_deadlines=kept):
             return tuple(Deadline(child_run_id(context.run_id, key), due_us) for key, due_us in kept)

@@ -63,7 +63,8 @@ class Cache:
         now = asyncio.get_running_loop().time()
         short = self._residents.room < self._reserve
         after_s = min(self._after_s, SHORT_S) if short else self._after_s
-        idle = [run for run in self._residents.by_id.values() if run.active_at + after_s <= now]
+        until = now - after_s  # what has ended and waits for its parent's commit may be nearly all there is
+        idle = [run for run in self._residents.by_id.values() if run.active_at <= until and not run.committing]
         if short:
             idle.sort(key=_active_at)
         soon_us = self._clock.now_us() + int(after_s * 1_000_000)
