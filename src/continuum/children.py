@@ -296,9 +296,11 @@ async def await_children(refs: Iterable[ChildRef[Any]], *, return_exceptions: bo
     pairs = _found("await_children", family, refs)
     children = [found for _, found in pairs]
     await family.wait_all(children, fail_fast=not return_exceptions)
-    if not return_exceptions and (failed := family.first_failed(children)) is not None:
+    if return_exceptions:
+        return [_result_or_error(ref) for ref, _ in pairs]
+    if (failed := family.first_failed(children)) is not None:
         next(ref for ref, found in pairs if found is failed).result()
-    return [_result_or_error(ref) if return_exceptions else ref.result() for ref, _ in pairs]
+    return [family.value(found, ref.workflow, ref._result) for ref, found in pairs]
 
 
 def as_completed(refs: Iterable[ChildRef[R]]) -> AsyncIterator[ChildRef[R]]:
@@ -319,7 +321,9 @@ def _found(function: str, family: Family, refs: Iterable[ChildRef[R]]) -> list[t
 
 
 def _expect_ref(function: str, ref: ChildRef[R]) -> ChildRef[R]:
-    expect(f"what {function}() waits for", ref, ChildRef, "a ref of a child, as start_child() returns")
+    given: object = ref
+    if not isinstance(given, ChildRef):  # else no words are made: there may be ten thousand
+        expect(f"what {function}() waits for", given, ChildRef, "a ref of a child, as start_child() returns")
     return ref
 
 

@@ -37,7 +37,7 @@ def closing_of(machine: Machine, main: WorkflowTask | None) -> c.Closing:
     if main.cancelled():
         return c.CancelRun(machine.cancelled) if machine.cancelled is not None else _failed(machine, None)
     error = main.exception()
-    if (given := _continuation(error)) is not None:
+    if error is not None and (given := _continuation(error)) is not None:
         if (
             machine.cancelled is not None
         ):  # going on as another generation is no clean-up: it lets the request through

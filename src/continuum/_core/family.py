@@ -251,9 +251,9 @@ class Family:
     def value(self, child: Child, workflow: str, codec: Codec[Any]) -> Any:
         """Return the result of a child that has ended, or raise how it ended."""
         match child.outcome:
-            case e.ChildCompleted(result=result):
+            case e.ChildCompleted() as completed:
                 try:
-                    return codec.decode(result)
+                    return codec.decode(completed.result)
                 except DecodeError as error:
                     self._decisions.undecodable(error, child.key)
             case e.ChildFailed(failure=failure):
@@ -372,9 +372,10 @@ class Family:
             child.deadline.cancel()
             child.deadline = None
         self._last_failed = not isinstance(outcome, e.ChildCompleted)
-        waiters, child.waiters = child.waiters, []
-        for wake in waiters:
-            wake()
+        if child.waiters:
+            waiters, child.waiters = child.waiters, []
+            for wake in waiters:
+                wake()
         if child.fleeting:
             self._forget_ended(child)
 

@@ -31,18 +31,20 @@ class Residents:
 
     def add(self, run: Resident) -> None:
         """Take a run in; an older copy of it leaves."""
-        older = self.by_id.get(run.run_id)
+        run_id = run.claimed.run_id
+        older = self.by_id.get(run_id)
         if older is not None:
             self.drop(older)
-        self.by_id[run.run_id] = run
+        self.by_id[run_id] = run
 
     def drop(self, run: Resident) -> None:
         """Let a run go. Not from inside its own turn."""
         if run.gone:
             return
         run.gone = True
-        if self.by_id.get(run.run_id) is run:
-            del self.by_id[run.run_id]
+        run_id = run.claimed.run_id
+        if self.by_id.get(run_id) is run:
+            del self.by_id[run_id]
         self.left(run)
         run.let_go()
         run.entries = ()  # timers and commits under way may hold on to the run for a while

@@ -58,9 +58,8 @@ class Taker:
                 self._take_arrivals(run, taken, consumed)
         except DecodeError as error:  # a row that no release has written
             taken.fault = Failure("Undecodable", str(error))
-        commit = taken.commit = self._commit(run, taken, tuple(consumed))
-        if commit is not None and isinstance(commit.status, _ENDS) and not taken.heard:
-            run.let_go()  # its commit is all that is left to do: thousands of children may wait for their parent's
+        taken.commit = self._commit(run, taken, tuple(consumed))
+        _let_go_with_its_end(taken)
 
     def _take_result(self, run: Resident, machine: Machine, taken: TurnTaken) -> None:
         """Take the turn of an activity's result that is all that has arrived: nearly every turn is one.
@@ -85,6 +84,7 @@ class Taker:
                 return
             self._note(run, taken, event, turn)
         taken.commit = self._commit(run, taken, () if mail is None or taken.fault is not None else (mail,))
+        _let_go_with_its_end(taken)
 
     def _begin(self, run: Resident, taken: TurnTaken) -> None:
         """Make the machine and bring it to where the journal left the run."""
@@ -127,8 +127,8 @@ class Taker:
             if taken.started and isinstance(event, e.ChildOutcome) and event.key in taken.started:
                 return  # it was there before this commit starts the child, so it is an earlier one's
             rows += 1
-            if arrival.ended:
-                rows += sum(ended.weight() for ended in arrival.ended)
+            for ended in arrival.ended:
+                rows += ended.weight()
             void = event is None or (type(event) in _MAY_BE_VOID and _is_void(run, machine, event))
             if event is not None and not void:
                 turn = machine.apply(event)
@@ -241,6 +241,15 @@ def failure_of(fault: Fault) -> Failure:
     if isinstance(fault, Forbidden):
         return Failure("NotDeterministic", str(fault))
     return Failure(type(fault).__name__, str(fault))
+
+
+def _let_go_with_its_end(taken: TurnTaken) -> None:
+    """Let the machine of a run that ends go before its commit, which may wait for its parent's with thousands.
+
+    One that has heard of children stays: listeners are told what those are called.
+    """
+    if taken.commit is not None and isinstance(taken.commit.status, _ENDS) and not taken.heard:
+        taken.run.let_go()
 
 
 def _is_void(run: Resident, machine: Machine, event: e.Event) -> bool:

@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeAlias
 
 from continuum._core.effects import Answer, Cancellation, Deadline, Descendants, Message, NewRun
 from continuum._core.entries import Entry
+from continuum._core.values import value
 
 # --- how a run stands after its commit
 
@@ -29,7 +30,7 @@ class Passivate:
     waiting_for: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Complete:
     """The run ends with ``result``."""
 
