@@ -63,8 +63,12 @@ class Cache:
         now = asyncio.get_running_loop().time()
         short = self._residents.room < self._reserve
         after_s = min(self._after_s, SHORT_S) if short else self._after_s
-        until = now - after_s  # what has ended and waits for its parent's commit may be nearly all there is
-        idle = [run for run in self._residents.by_id.values() if run.active_at <= until and not run.committing]
+        until = now - after_s  # of thousands of children nearly all have their turn or their commit before them
+        idle = [
+            run
+            for run in self._residents.by_id.values()
+            if run.active_at <= until and not (run.committing or run.queued)
+        ]
         if short:
             idle.sort(key=_active_at)
         soon_us = self._clock.now_us() + int(after_s * 1_000_000)
