@@ -198,7 +198,7 @@ def _descendants(closing: c.Closing) -> Descendants:
 
 def _deadlines(context: RunContext, closing: c.Closing) -> tuple[Deadline, ...]:
     match closing:
-        case c.CompleteRun(child_deadlines=kept) | c.FailRun(child_deadlines=kept):
+        case c.CompleteRun(child_deadlines=kept) | c.FailRun(child_deadlines=kept) if kept:
             return tuple(Deadline(child_run_id(context.run_id, key), due_us) for key, due_us in kept)
         case _:
             return ()
