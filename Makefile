@@ -10,6 +10,7 @@ SEEDS ?= 500
 FIRST ?= 0
 PARALLEL = -n $(WORKERS) --dist worksteal
 UV_VERSION := 0.13.9
+SPY_VERSION := 0.4.3
 INDEX := https://pypi.org/simple
 
 TOOLS := .venv-tools
@@ -17,6 +18,7 @@ UV := $(TOOLS)/bin/uv
 UV_READY := $(TOOLS)/uv-$(UV_VERSION)
 READY := .venv/ready
 BIN := .venv/bin
+SPY := .venv-flame/bin/py-spy
 
 # The project decides which environment is used, whatever is activated in the caller's shell.
 unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT UV_PYTHON
@@ -31,7 +33,7 @@ endif
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test simulate races mutants processes crash conformance matrix pythons check check-format lint mypy pyright imports format bench lock clean
+.PHONY: help setup demo test simulate races mutants processes crash conformance matrix pythons check check-format lint mypy pyright imports format bench bench-peers flame lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -94,6 +96,12 @@ format: $(READY) ## format the code and repair what lint can repair
 bench: $(READY) ## measure speed; prints JSON lines (ARGS='engine 3': a part of it, three rounds)
 	$(BIN)/python -m bench $(ARGS)
 
+bench-peers: $(READY) ## measure DBOS, Absurd and Restate beside ours, into docs/performance.md (ARGS='--only dbos,continuum': a trial)
+	$(BIN)/python -m bench.peers --uv $(UV) $(ARGS)
+
+flame: $(READY) $(SPY) ## draw where the time of a step and of a child goes, into docs/images, and print it as tables (as root)
+	$(BIN)/python -m bench.flame $(SPY)
+
 lock: $(UV_READY) ## write uv.lock anew after dependencies changed (ARGS=--upgrade for newer ones)
 	$(UV) lock --default-index $(INDEX) --python $(TOOLS)/bin/python $(ARGS)
 
@@ -104,6 +112,11 @@ clean: ## remove environments, caches and builds
 $(UV_READY): tools/install_uv.py
 	$(PYTHON) tools/install_uv.py $(TOOLS) $(UV_VERSION)
 	@touch $@
+
+# In an environment of its own: it looks at processes from outside and is no dependency of anything here.
+$(SPY): $(UV_READY)
+	$(UV) venv --quiet --clear --python $(TOOLS)/bin/python .venv-flame
+	$(UV) pip install --quiet --default-index $(INDEX) --python .venv-flame py-spy==$(SPY_VERSION)
 
 $(READY): $(UV_READY) pyproject.toml uv.lock
 	$(UV) sync --locked --quiet --python $(TOOLS)/bin/python

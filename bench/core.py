@@ -1,15 +1,17 @@
-"""What the deterministic core costs: replay, live turns, children, resident machines."""
+"""What the deterministic core costs: replay, live turns, children, resident machines; and what a start costs."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 
 from bench.report import Figure, resident_bytes
+from bench.startup import help_ms, import_ms, interpreter_ms
 from continuum import activity, await_children, start_child, workflow
 from continuum._core import events as e
 from continuum._core.commands import StartChild
@@ -17,6 +19,8 @@ from continuum._core.entries import Entry, entry_of_decision, entry_of_event
 from continuum._core.machine import Machine, RunContext
 
 T0 = 1_700_000_000_000_000
+REPLAYED_OFTEN = 15
+FLAT_AT_MOST = 1.3
 
 
 @activity
@@ -77,6 +81,12 @@ def replay(n: int) -> Callable[[], float]:
         return seconds / n * 1e6
 
     return once
+
+
+def flat(small: int, large: int) -> Callable[[], float]:
+    """How many times as long an entry of a large journal takes as one of a small journal, replayed often."""
+    of_small, of_large = replay(small), replay(large)
+    return lambda: of_large() / statistics.median(of_small() for _ in range(REPLAYED_OFTEN))
 
 
 def live(n: int = 2_000) -> float:
@@ -142,17 +152,6 @@ def residents_in_process(n: int) -> tuple[float, float]:
     return float(each_us), float(each_kb)
 
 
-def import_ms() -> float:
-    """Milliseconds that ``import continuum`` adds to a bare interpreter's start."""
-
-    def run(code: str) -> float:
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], check=True)
-        return (time.perf_counter() - started) * 1e3
-
-    return run("import continuum") - run("pass")
-
-
 def yardstick(n: int = 20_000) -> float:
     """Microseconds for plain asyncio to hand one future's result to the task that waits for it."""
 
@@ -176,12 +175,20 @@ def figures() -> list[Figure]:
         small,
         Figure("replay, 10,000 entries", "us/entry", replay(10_000), at_most=5),
         Figure("replay, 100,000 entries", "us/entry", replay(100_000), at_most=5),
+        Figure(
+            "replay, an entry of 100,000 beside one of 1,000",
+            "times",
+            flat(1_000, 100_000),
+            at_most=FLAT_AT_MOST,
+        ),
         Figure("live turn with codec", "us", live, at_most=12),
         Figure("child, awaited one by one, of 1,000", "us/child", children(one_by_one, 1_000)),
         Figure("child, awaited one by one, of 10,000", "us/child", children(one_by_one, 10_000)),
         Figure("child, gather over refs, of 10,000", "us/child", children(gathered, 10_000)),
         Figure("child, await_children, of 10,000", "us/child", children(together, 10_000)),
+        Figure("start of the interpreter", "ms", interpreter_ms),
         Figure("import continuum", "ms", import_ms, at_most=200),
+        Figure("continuum --help", "ms", help_ms, at_most=300),
         Figure("suspended machine, made, of 2,500", "us", lambda: residents_in_process(2_500)[0]),
         Figure("suspended machine, made, of 10,000", "us", lambda: residents_in_process(10_000)[0]),
         Figure(

@@ -102,6 +102,8 @@ class Engine:
             await delay_commits(self.admin, delay_us)
             found = await self._throughput(with_children=not delay_us)
             figures |= {name + suffix: value for name, value in found.items()}
+        together = steps_name(self.sizes)
+        figures[slowed_name(self.sizes)] = figures[together + SLOW] / figures[together]
         await delay_commits(self.admin, 0)
         found, times = await self._latencies()
         figures |= found | await self.idle.measure(self.sizes.idle_s)
@@ -154,35 +156,53 @@ def steps_name(sizes: Sizes) -> str:
     return f"steps, {sizes.in_flight:,} in flight"
 
 
+def slowed_name(sizes: Sizes) -> str:
+    """Return the name of what a slow disk leaves of the throughput."""
+    return f"{steps_name(sizes)}, slow disk beside a normal one"
+
+
 def lines(sizes: Sizes) -> list[Line]:
     """Return what is printed, in order. Bounds are for a plain disk."""
-    found = [Line(COMMIT, "ms"), Line(steps.ALONE, "ms", COMMIT)]
-    found += _rate(YARDSTICK, "row", None)
-    found += _rate(steps_name(sizes), "step", 15_000)
+    together, largest = steps_name(sizes), max(sizes.families)
+    found = [Line(COMMIT, "ms"), Line(steps.ALONE, "ms", COMMIT, ratio_at_most=3)]
+    found += rate(YARDSTICK, "row")
+    found += rate(together, "step", at_least=40_000, ratio_at_least=0.25, commits=0.02, wal_bytes=400)
     found.append(Line(name_of(sizes.families[0], first=True), "children/s", YARDSTICK))
     for size in sizes.families:
-        found += _rate(name_of(size), "child", 5_000)
-    found.append(Line(RESULT, "ms", COMMIT, at_most=5))
-    found.append(Line(RESULTS, "ms", p99=True))
-    found.append(Line(SIGNAL, "ms", COMMIT))
+        found += rate(name_of(size), "child", at_least=15_000 if size == largest else None, wal_bytes=2_600)
+    found.append(Line(RESULT, "ms", COMMIT, at_most=3))
+    found.append(Line(RESULTS, "ms", p99=True, p99_at_most=15))
+    found.append(Line(SIGNAL, "ms", COMMIT, at_most=3))
     found.append(Line(SIGNALS, "ms", p99=True))
     for name in (EMPTY, ASLEEP):
-        found.append(Line(name, "statements/s", at_most=3))
-        found += [Line(f"{name}, {side} CPU", "% of a core") for side in ("client", "server")]
-    slow = _rate(YARDSTICK, "row", None) + _rate(steps_name(sizes), "step", None)
-    return found + [
-        replace(line, name=line.name + SLOW, beside=line.beside and line.beside + SLOW) for line in slow
-    ]
+        found.append(Line(name, "statements/s", at_most=2))
+        found.append(Line(f"{name}, client CPU", "% of a core", at_most=0.5))
+        found.append(Line(f"{name}, server CPU", "% of a core"))
+    slow = rate(YARDSTICK, "row") + rate(together, "step")
+    found += [replace(line, name=line.name + SLOW, beside=line.beside and line.beside + SLOW) for line in slow]
+    return [*found, Line(slowed_name(sizes), "times", at_least=0.7)]
 
 
-def _rate(name: str, one: str, at_least: float | None) -> list[Line]:
-    """Return the lines of a rate and of what one costs, beside the yardstick's."""
-    many = {"row": "rows/s", "step": "steps/s", "child": "children/s"}[one]
+def rate(
+    name: str,
+    one: str,
+    *,
+    at_least: float | None = None,
+    ratio_at_least: float | None = None,
+    commits: float | None = None,
+    wal_bytes: float | None = None,
+) -> list[Line]:
+    """Return the lines of a rate and of what one costs, beside the yardstick's.
+
+    ``commits`` and ``wal_bytes`` are the most that one may cost.
+    """
+    many = {"row": "rows/s", "step": "steps/s", "child": "children/s", "timer": "timers/s"}[one]
     beside = None if name == YARDSTICK else YARDSTICK
-    found = [Line(name, many, beside, at_least=at_least)]
-    found += [Line(f"{name}, {cost}", unit + one, beside and f"{beside}, {cost}") for cost, unit in COSTS.items()]
-    return (
-        found
-        if beside is None
-        else [*found, *(Line(f"{name}, {cost}", unit + one) for cost, unit in ROWS.items())]
-    )
+    most = {"commits": commits, "WAL": wal_bytes}
+    found = [Line(name, many, beside, at_least=at_least, ratio_at_least=ratio_at_least)]
+    for cost, unit in COSTS.items():
+        theirs = beside and f"{beside}, {cost}"
+        found.append(Line(f"{name}, {cost}", unit + one, theirs, at_most=most.get(cost)))
+    if beside is not None:
+        found += [Line(f"{name}, {cost}", unit + one) for cost, unit in ROWS.items()]
+    return found

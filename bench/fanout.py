@@ -27,18 +27,24 @@ async def families(place: Place, sizes: Sequence[int]) -> dict[str, float]:
     """Return what a child costs in families of these sizes. One worker does all of it, with its usual settings."""
     rows = await place.rows()
     async with running_worker(place.url) as worker, connect(place.url, migrate=False) as client:
-        figures = await _family(place, worker, client, name_of(sizes[0], first=True), sizes[0])
-        warm = place.name("parents")
-        await place.start(parent, warm, WARM_PARENTS, given=WARM_CHILDREN)
-        await place.ended(warm, WARM_PARENTS * (1 + WARM_CHILDREN))
+        figures = await family(place, worker, client, name_of(sizes[0], first=True), sizes[0])
+        await warm_up(place)
         for size in sizes:
-            figures |= await _family(place, worker, client, name_of(size), size)
+            figures |= await family(place, worker, client, name_of(size), size)
     roots, children = WARM_PARENTS + 1 + len(sizes), WARM_PARENTS * WARM_CHILDREN + sizes[0] + sum(sizes)
     each = (await place.rows() - rows - ROWS_OF_A_ROOT * roots) / children
     return figures | {f"{name_of(size)}, rows": each for size in sizes}
 
 
-async def _family(place: Place, worker: WorkerProcess, client: Client, name: str, size: int) -> dict[str, float]:
+async def warm_up(place: Place) -> None:
+    """Let a worker that has just begun run some small families."""
+    warm = place.name("parents")
+    await place.start(parent, warm, WARM_PARENTS, given=WARM_CHILDREN)
+    await place.ended(warm, WARM_PARENTS * (1 + WARM_CHILDREN))
+
+
+async def family(place: Place, worker: WorkerProcess, client: Client, name: str, size: int) -> dict[str, float]:
+    """Run one family and return what each of its children costs."""
     async with place.meter.measured(APPLICATIONS, worker.cpu_us) as spent:
         started = time.perf_counter()
         run = await client.start(parent, size)

@@ -89,10 +89,12 @@ def lines(suffix: str) -> list[Line]:
     return [replace(line, name=line.name + suffix, beside=line.beside and line.beside + suffix) for line in found]
 
 
-def _beside(ours: str, theirs: str, one: str, at_least: float | None, parts: Sequence[str] = ()) -> list[Line]:
-    """Return the lines of both sides: the rate, which may be bounded, what one costs, and its parts."""
+def _beside(
+    ours: str, theirs: str, one: str, ratio_at_least: float | None, parts: Sequence[str] = ()
+) -> list[Line]:
+    """Return the lines of both sides: the rate, whose ratio may be bounded, what one costs, and its parts."""
     rate = {"row": "rows/s", "child": "children/s"}[one]
-    found = [Line(theirs, rate), Line(ours, rate, theirs, at_least=at_least, judged="median ratio")]
+    found = [Line(theirs, rate), Line(ours, rate, theirs, ratio_at_least=ratio_at_least)]
     costs = [("client CPU", "us/"), ("server CPU", "us/"), ("WAL", "bytes/"), ("commits", "/")]
     for part, unit in [*((part, "us/") for part in parts), *costs]:
         found.append(Line(f"{theirs}, {part}", unit + one))

@@ -23,14 +23,15 @@ class Figure:
     at_most: float | None = None
 
 
-Judged = Literal["median of the rounds", "worst round", "median ratio"]
+Judged = Literal["median of the rounds", "worst round"]
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
     """A figure of samples that many measurements share: the name of its samples, and of those it is held against.
 
-    ``judged`` says what a bound holds for. With ``p99`` the samples are single events, not one a round.
+    ``judged`` says what ``at_most`` and ``at_least`` hold for; bounds of the ratio are for the median of the
+    rounds' ratios. With ``p99`` the samples are single events, not one a round; its bound is for all of them.
     """
 
     name: str
@@ -38,6 +39,9 @@ class Line:
     beside: str | None = None
     at_most: float | None = None
     at_least: float | None = None
+    ratio_at_most: float | None = None
+    ratio_at_least: float | None = None
+    p99_at_most: float | None = None
     judged: Judged = "median of the rounds"
     p99: bool = False
 
@@ -64,7 +68,7 @@ def run(figures: Sequence[Figure], rounds: int) -> None:
         line = spread(figure.name, figure.unit, values)
         if figure.unit.startswith("us"):
             line["ratio"] = round(statistics.median(values) / yardstick, 2)
-        say(line | _bounds(statistics.median(values), figure.at_most, None))
+        say(line | _held(_bounds("", statistics.median(values), figure.at_most, None)))
 
 
 def show(lines: Sequence[Line], samples: Samples) -> None:
@@ -74,17 +78,20 @@ def show(lines: Sequence[Line], samples: Samples) -> None:
         if not values:
             continue
         line = spread(wanted.name, wanted.unit, values)
-        bounded = max(values) if wanted.judged == "worst round" else statistics.median(values)
+        worst = max if wanted.at_least is None else min
+        bounded = worst(values) if wanted.judged == "worst round" else statistics.median(values)
+        found = _bounds("", bounded, wanted.at_most, wanted.at_least)
+        judged = {"judged": wanted.judged} if found else {}
         if wanted.p99:
             line |= {"p99": _short(p99(values)), "events": len(values)}
+            found += _bounds("p99_", p99(values), wanted.p99_at_most, None)
         if wanted.beside is not None and (others := samples.get(wanted.beside)):
-            ratios = [value / other for value, other in zip(values, others, strict=True) if other]
-            line["beside"] = wanted.beside
-            line["ratio"] = round(statistics.median(ratios), 3)
-            if wanted.judged == "median ratio":
-                bounded = statistics.median(ratios)
-        bounds = _bounds(bounded, wanted.at_most, wanted.at_least)
-        say(line | bounds | ({"judged": wanted.judged} if bounds else {}))
+            ratio = statistics.median(
+                [value / other for value, other in zip(values, others, strict=True) if other]
+            )
+            line |= {"beside": wanted.beside, "ratio": round(ratio, 3)}
+            found += _bounds("ratio_", ratio, wanted.ratio_at_most, wanted.ratio_at_least)
+        say(line | _held(found) | judged)
 
 
 def spread(name: str, unit: str, values: Sequence[float]) -> dict[str, object]:
@@ -107,12 +114,22 @@ def _short(value: float) -> float:
     return round(value, 2 if abs(value) >= 1 else 4)
 
 
-def _bounds(value: float, at_most: float | None, at_least: float | None) -> dict[str, object]:
+def _bounds(of: str, value: float, at_most: float | None, at_least: float | None) -> list[tuple[str, float, bool]]:
+    """Return each bound there is: what it is called, what it is, and whether it is reached."""
+    found: list[tuple[str, float, bool]] = []
     if at_most is not None:
-        return {"at_most": at_most, "reached": value <= at_most}
+        found.append((f"{of}at_most", at_most, value <= at_most))
     if at_least is not None:
-        return {"at_least": at_least, "reached": value >= at_least}
-    return {}
+        found.append((f"{of}at_least", at_least, value >= at_least))
+    return found
+
+
+def _held(bounds: Sequence[tuple[str, float, bool]]) -> dict[str, object]:
+    """Return what is printed of bounds: each, and whether all of them are reached."""
+    if not bounds:
+        return {}
+    found: dict[str, object] = {name: bound for name, bound, _ in bounds}
+    return found | {"reached": all(reached for *_, reached in bounds)}
 
 
 def facts(rounds: int) -> dict[str, object]:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from itertools import pairwise
 
 from bench.flows import STEPS, many_steps, ten_steps
+from bench.meter import Spent
 from bench.place import Place
-from bench.worker import APPLICATIONS, running_worker
+from bench.worker import APPLICATIONS, WorkerProcess, running_worker
 from continuum.client import Client
 
 LEAD_S = 1.5  # for the runs to be written before they are due
@@ -27,17 +30,35 @@ async def many(place: Place, name: str, *, runs: int, warm: int, in_flight: int)
     rows = await place.rows()
     async with running_worker(place.url, f"--cache={in_flight}") as worker:
         await warm_up(place, warm)
-        batch, due_us = place.name("steps"), int((time.time() + LEAD_S) * 1e6)
-        await place.start(ten_steps, batch, runs, due_us=due_us)
-        await asyncio.sleep(due_us / 1e6 - time.time() - 0.05)
-        async with place.meter.measured(APPLICATIONS, worker.cpu_us) as spent:
-            await asyncio.sleep(due_us / 1e6 - time.time())
-            await place.say_due(ten_steps)
-            ended_us = await place.ended(batch, runs)
+        seconds, spent = await together(place, [worker], runs)
     started = runs + warm
     rows = (await place.rows() - rows - started) / (started * STEPS)  # that they were started is not a step's cost
     steps = runs * STEPS
-    return {name: steps / (ended_us - due_us) * 1e6, **spent.each(name, steps), f"{name}, rows": rows}
+    return {name: steps / seconds, **spent.each(name, steps), f"{name}, rows": rows}
+
+
+async def together(
+    place: Place,
+    workers: Sequence[WorkerProcess],
+    runs: int,
+    watched: AbstractAsyncContextManager[object] | None = None,
+) -> tuple[float, Spent]:
+    """Let workers run workflows of ten steps that fall due together; return the seconds, and what was spent.
+
+    ``watched`` is entered for as long as that takes.
+    """
+
+    def client_us() -> float:
+        return sum(worker.cpu_us() for worker in workers)
+
+    batch, due_us = place.name("steps"), int((time.time() + LEAD_S) * 1e6)
+    await place.start(ten_steps, batch, runs, due_us=due_us)
+    await asyncio.sleep(due_us / 1e6 - time.time() - 0.05)
+    async with place.meter.measured(APPLICATIONS, client_us) as spent, watched or nullcontext():
+        await asyncio.sleep(due_us / 1e6 - time.time())
+        await place.say_due(ten_steps)
+        ended_us = await place.ended(batch, runs)
+    return (ended_us - due_us) / 1e6, spent
 
 
 async def warm_up(place: Place, runs: int) -> None:

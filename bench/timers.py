@@ -27,7 +27,7 @@ BATCH = WorkerSettings().claim_batch
 COSTS = {"client CPU": "us/timer", "server CPU": "us/timer", "WAL": "bytes/timer"} | dict.fromkeys(
     ("commits", "statements"), "/timer"
 )
-_FILL = b"""
+FILL = b"""
 insert into continuum.runs (run_id, workflow, version, input, state, started_at, next_wakeup_at, lease_token)
 select $1 || '-' || lpad(i::text, 7, '0'), $2, 1, ((i * $4 / 1e6)::text)::json, 'suspended', since,
   since + i * $4 * interval '1 microsecond', 1
@@ -85,7 +85,7 @@ async def _round(
         batch = place.name("nap")
         step_us = sizes.within_s * 1e6 / sizes.timers
         lead_s = sizes.lead_s + sizes.timers / 20_000  # and the filling itself takes a while
-        await place.own.execute(_FILL, [batch, nap.name, sizes.timers, step_us, lead_s])
+        await place.own.execute(FILL, [batch, nap.name, sizes.timers, step_us, lead_s])
         await place.own.execute(b"vacuum analyze")
         running = [await stack.enter_async_context(running_worker(place.url)) for _ in range(workers)]
 
@@ -94,13 +94,13 @@ async def _round(
 
         async with place.meter.measured(APPLICATIONS, client_us) as spent:
             await place.ended(batch, sizes.timers)
-        late_ms, inversions = await _fired(place, batch)
+        late_ms, inversions = await fired(place, batch)
     assert len(late_ms) == sizes.timers
     each = {figure: [value] for figure, value in spent.each(name, sizes.timers).items()}
     return {f"{name}, late": late_ms, f"{name}, out of order": [float(inversions)], **each}
 
 
-async def _fired(place: Place, batch: str) -> tuple[list[float], int]:
+async def fired(place: Place, batch: str) -> tuple[list[float], int]:
     """Return how late each was, and how many fired after more than a batch of runs that were due later."""
     rows = await (await place.own.execute(_FIRED, [batch])).fetchall()
     furthest, inversions = 0, 0

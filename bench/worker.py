@@ -35,6 +35,13 @@ class WorkerProcess:
         """Return the CPU time that it has used, in microseconds."""
         return time.clock_gettime_ns(self._clock) / 1e3
 
+    def peak_mb(self) -> float:
+        """Return the most memory that was ever resident, in megabytes."""
+        for line in Path(f"/proc/{self.pid}/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+        raise RuntimeError(f"the kernel does not tell the memory of process {self.pid}")
+
 
 @asynccontextmanager
 async def running_worker(url: str, *options: str) -> AsyncGenerator[WorkerProcess, None]:

@@ -1,0 +1,65 @@
+"""Figures beside other engines: what is written to the page, and engines that do not do what they are told."""
+
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from bench.peers import page
+from bench.peers.better import sentences
+from bench.peers.engine import EngineFailed, running
+from bench.peers.figures import Figure, Sitting, load
+
+FACTS = {"when": "2026-01-01", "cpu": "some", "cores": 2, "memory_gb": 8, "system": "Linux", "python": "3.11"}
+
+
+def steps(engine: str, rate: float, at_once: int) -> Figure:
+    return Figure(
+        engine=engine,
+        setting="as it comes",
+        default=True,
+        what="steps",
+        count=100,
+        at_once=at_once,
+        rate=rate,
+        app_us=5.0 if engine == "continuum" else 9.0,
+        store_us=1.0,
+    )
+
+
+SITTING = Sitting(
+    FACTS,
+    [
+        steps("continuum", 200.0, 1),
+        steps("continuum", 9_000.0, 32),
+        steps("restate", 300.0, 1),
+        steps("restate", 1_000.0, 32),
+        Figure(engine="dbos", setting="", default=False, what="none", problem="not installed: no network"),
+    ],
+)
+
+
+def test_what_people_wrote_around_the_figures_stays(tmp_path: Path) -> None:
+    written = tmp_path / "performance.md"
+    written.write_text(f"before\n\n{page.BEGIN}\nold\n{page.END}\n\nafter\n", encoding="utf-8")
+    SITTING.save(page.kept(tmp_path))
+    for _ in range(2):
+        page.write(load(page.kept(tmp_path)), tmp_path)
+    text = written.read_text(encoding="utf-8")
+    assert text.startswith(f"before\n\n{page.BEGIN}\n")
+    assert text.endswith(f"{page.END}\n\nafter\n")
+    assert "old" not in text
+    assert text.count("| Restate, as it comes | 32 | 1,000 (1/9.0) |") == 1
+    assert "not installed: no network" in text
+    title = ElementTree.parse(tmp_path / "peers" / "steps.svg").getroot()[0].text
+    assert title == "Continuum runs 9.0 times the steps of the next, Restate"
+
+
+def test_it_is_said_where_a_peer_is_better_and_only_there() -> None:
+    assert sentences(SITTING) == ["Restate, 1 in flight: 300 steps/s, ours 200."]
+
+
+async def test_an_engine_that_ends_at_once_has_failed(tmp_path: Path) -> None:
+    with pytest.raises(EngineFailed, match="it ended: it said nothing"):
+        async with running(Path(sys.executable), "orders", "", {}, tmp_path / "log"):
+            pass
