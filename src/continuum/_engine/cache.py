@@ -20,6 +20,7 @@ from continuum._journal.commit import Passivate
 MOST_AT_ONCE = 1_000
 SHORT_S = 0.1  # how long a run must have waited to leave when memory is short
 LEAST_PAUSE_S, LONGEST_PAUSE_S = 0.01, 1.0  # between looks
+SHARE = 20  # a look at all runs is followed by a pause of so many times what it took
 
 
 class Cache:
@@ -50,13 +51,16 @@ class Cache:
 
     async def run(self) -> None:
         """Let runs leave until cancelled."""
+        now = self._clock.loop_now
         while True:
             self._wanted.clear()
+            began = now()
             pause = SHORT_S if self._let_leave() else self._pause_s
+            least = max(LEAST_PAUSE_S, SHARE * (now() - began))
             with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout(max(pause, least)):
                     await self._wanted.wait()
-                    await asyncio.sleep(LEAST_PAUSE_S)
+                    await asyncio.sleep(least)
 
     def _let_leave(self) -> bool:
         """Passivate those that have waited long enough; return whether memory is short."""

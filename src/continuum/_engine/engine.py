@@ -50,6 +50,7 @@ SWEEP_S = 10.0  # between attempts at the slow sweep, which one worker does ever
 LEASES_S = 10.0
 OVERDUE_S = 600.0  # between looks for overdue runs of which no heartbeat has told
 SOON_S = 1.0
+SHARE = 50  # a chore that is done soon again is followed by a pause of so many times what it took
 CLAIM_S = 5.0  # for a claim that is under way when the worker stops
 
 
@@ -217,14 +218,14 @@ class Engine:
         sooner: asyncio.Event | None = None,
     ) -> None:
         """Do a chore now and then until cancelled, whenever ``sooner`` is set, and soon again if it says True."""
-        retrying = Retrying(what)
+        retrying, time = Retrying(what), self.clock.loop_now
         sooner = sooner or asyncio.Event()
         while True:
             sooner.clear()
-            pause = pause_s
+            pause, began = pause_s, time()
             async with retrying:
-                if await chore() is True:
-                    pause = min(SOON_S, pause_s)
+                if await chore() is True:  # one that reads much must not become all that is done
+                    pause = min(max(SOON_S, SHARE * (time() - began)), pause_s)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause * self._chance.uniform(0.8, 1.2)):
                     await sooner.wait()
