@@ -1,9 +1,9 @@
 """Runs that this worker has leased come into memory: their journals are read, and they have their first turn.
 
 The rule: a run is known as loading before its inbox is read, so that no hint of mail is lost in between. One that
-nobody has held before has no entries and begins at once; its mail comes after. A lease is never dropped silently:
-what cannot be loaded now is tried again, what this worker has no code for is released. A run that somebody's open
-transaction holds keeps no other waiting.
+nobody has held before has no entries and begins at once; its mail is read behind its first turn. A lease is
+never dropped silently: what cannot be loaded now is tried again, what this worker has no code for is released. A
+run that somebody's open transaction holds keeps no other waiting.
 """
 
 from __future__ import annotations
@@ -127,10 +127,9 @@ class Loader:
                 return
         if run.is_new:
             self._hooks.tell("continuum.run.started", run_id=claimed.run_id, workflow=claimed.workflow)
+            run.more_mail = True  # it is read behind its first turn, unless that is the last
         run.loading = False
         self._turns.schedule(run)
-        if run.is_new:
-            self._mailroom.want(run)
 
     def _fill(self, run: Resident, loaded: Loaded) -> None:
         run.entries = loaded.entries
