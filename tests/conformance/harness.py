@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import psycopg
 
 from continuum._core.effects import Message
+from continuum._journal.hints import CHANNELS
 from continuum._journal.journal import PostgresJournal
 from continuum._journal.protocol import Journal
 from tests.journal.harness import Heard, select
@@ -107,6 +108,7 @@ class PostgresWorld(World):
     @asynccontextmanager
     async def journal(self, worker_id: str | None = "w", *, lease_s: float = 10) -> AsyncIterator[Journal]:
         opening = PostgresJournal(self.url)
+        opening._listener.need(*CHANNELS)
         self.heard[worker_id] = Heard(opening)
         async with opening.open(migrating=False) as journal:
             if worker_id is not None:

@@ -13,6 +13,7 @@ import psycopg
 from continuum._core.effects import Message, NewRun
 from continuum._core.entries import Entry
 from continuum._journal.commit import Claimed, Commit, Committed, NewRoot, NewTask
+from continuum._journal.hints import CHANNELS
 from continuum._journal.hooks import INERT, Hooks
 from continuum._journal.journal import PostgresJournal
 from continuum._journal.protocol import Journal
@@ -114,8 +115,9 @@ class Heard:
 
 
 async def listening(journal: PostgresJournal) -> Heard:
-    """Return what a journal hears from now on, when it hears."""
+    """Return what a journal hears from now on, when it hears: of everything, whatever it needs itself."""
     heard = Heard(journal)
+    journal._listener.need(*CHANNELS)
 
     async def hears() -> bool:
         return journal.hears

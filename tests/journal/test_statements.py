@@ -36,8 +36,8 @@ def test_every_statement_prepares_with_every_choice_of_its_parts(servers: object
                 connection.execute("deallocate tried")
 
 
-def test_the_flush_has_a_variant_for_every_table() -> None:
-    assert len(variants("flush")) == 2**9
+def test_the_flush_has_a_variant_for_every_table_and_for_telling() -> None:
+    assert len(variants("flush")) == 2**10
 
 
 @pytest.mark.parametrize("name", NAMES)

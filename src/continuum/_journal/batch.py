@@ -6,7 +6,7 @@ The rule: nothing here waits or talks to Postgres.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -159,16 +159,26 @@ def written(parts: frozenset[str], row: Sequence[Any]) -> Written:
     return result
 
 
-def tell(hints: Hints, groups: Iterable[Group], result: Written) -> None:
-    """Note what others should know of commits that are durable now."""
+def tell(hints: Hints, groups: Iterable[Group], result: Written, *, told: bool = False) -> None:
+    """Note what others should know of commits that are durable now; what they say may be ``told`` already."""
     if result.near or result.far:
         hints.mail(result.near, result.far)
+    void = result.fenced | result.undone | result.stale
+    passivated, said = sayings(groups, void)
+    if passivated:
+        hints.arm(passivated)
+    if not told:
+        for kind, names in said.items():
+            hints.say(kind, names)
+
+
+def sayings(groups: Iterable[Group], void: Collection[str] = ()) -> tuple[list[str], dict[str, Collection[str]]]:
+    """Return which runs give up their lease, and what commits say, by kind; those of ``void`` runs say nothing."""
     passivated: list[str] = []
     ended: list[str] = []
     answered: list[str] = []
     ready: set[str] = set()
     queues: set[str] = set()
-    void = result.fenced | result.undone | result.stale
     for group in groups:
         if group.plain:
             continue
@@ -189,16 +199,8 @@ def tell(hints: Hints, groups: Iterable[Group], result: Written) -> None:
             for child in commit.children[commit.claimed :]:
                 ready.add(f"{child.workflow}:{child.version}")
             queues.update(task.queue for task in commit.tasks)
-    if passivated:
-        hints.arm(passivated)
-    if ended:
-        hints.say("ended", ended)
-    if answered:
-        hints.say("answered", answered)
-    if ready:
-        hints.say("ready", ready)
-    if queues:
-        hints.say("tasks", queues)
+    said: dict[str, Collection[str]] = {"ended": ended, "answered": answered, "ready": ready, "tasks": queues}
+    return passivated, {kind: names for kind, names in said.items() if names}
 
 
 def doubt(hints: Hints, groups: Iterable[Group]) -> None:

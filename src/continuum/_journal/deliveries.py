@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from continuum._core.effects import Message
 from continuum._journal.cascade import Step, Steps
+from continuum._journal.hints import SILENT, Telling
 from continuum._journal.render import message_row, send_parts
 from continuum._journal.rows import rendered
 from continuum._journal.statements import statement
 from continuum._journal.storable import is_storable
 from continuum.errors import MessageIdTaken
+
+ALL, DELIVERIES = frozenset(("all",)), "deliveries"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,28 +51,27 @@ def told_apart(
     return had, None
 
 
-def sending(schema: str, messages: Sequence[Message], parts: frozenset[str] = frozenset()) -> Steps[Sent]:
-    """Put messages into the inboxes of live runs, but those that were sent before."""
+def sending(
+    schema: str, messages: Sequence[Message], telling: Telling = SILENT, *, whole: bool = False
+) -> Steps[Sent]:
+    """Put messages into the inboxes of live runs, but those that were sent before; all or, if ``whole``, none."""
     sendable = [message for message in messages if is_storable(message.run_id)]
-    wanted = statement("send", schema, send_parts(sendable) | parts)
-    rows = yield Step(wanted, {"messages": rendered(message_row, sendable)})
+    parts = send_parts(sendable) | telling.parts | (ALL if whole else frozenset())
+    values = {"messages": rendered(message_row, sendable), **telling.values}
+    rows = yield Step(statement("send", schema, parts), values)
     missed: dict[str, str | None] = {message.run_id: None for message in messages}
     missed |= {row[0]: row[1] for row in rows if not row[2]}
     reached = tuple(row[0] for row in rows if row[2])
     for run_id in reached:
         del missed[run_id]
-    new = {(row[0], found) for row in rows for found in _new_ids(row)}
+    new = {(row[0], found) for row in rows for found in row[3]} if DELIVERIES in parts else set[tuple[str, str]]()
     asked = _to_ask(sendable, new)
     if not asked:
         return Sent(reached, missed, None)
-    values = {"run_ids": [run_id for run_id, _ in asked], "delivery_ids": [found for _, found in asked]}
-    known = {(row[0], row[1]): row[2] for row in (yield Step(statement("delivered", schema), values))}
+    known_of = {"run_ids": [run_id for run_id, _ in asked], "delivery_ids": [found for _, found in asked]}
+    known = {(row[0], row[1]): row[2] for row in (yield Step(statement("delivered", schema), known_of))}
     had, taken = told_apart(sendable, known)
     return Sent(reached, {name: state for name, state in missed.items() if name not in had}, taken)
-
-
-def _new_ids(row: tuple[Any, ...]) -> Iterable[str]:
-    return row[3] if len(row) > 3 else ()
 
 
 def _to_ask(messages: Iterable[Message], new: set[tuple[str, str]]) -> list[tuple[str, str]]:

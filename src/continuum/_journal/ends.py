@@ -19,18 +19,26 @@ logger = logging.getLogger("continuum.journal")
 
 POLL_S = 1.0
 DEAF_POLL_S = 0.1  # when notifications do not come through
+MOST_BEGUN = 1_000
 _CLOSED = "the journal is closed; open another one"
 T = TypeVar("T")
 
 
 class Waits(Generic[T]):
-    """Who waits for what, by key. ``read`` gives what there is: None while it is to be waited for further."""
+    """Who waits for what, by key. ``read`` gives what there is: None while it is to be waited for further.
+
+    ``listen`` is called when somebody waits.
+    """
 
     def __init__(
-        self, read: Callable[[Collection[str]], Awaitable[dict[str, T | None]]], hears: Callable[[], bool]
+        self,
+        read: Callable[[Collection[str]], Awaitable[dict[str, T | None]]],
+        hears: Callable[[], bool],
+        listen: Callable[[], None] = lambda: None,
     ) -> None:
         self._read = read
         self._hears = hears
+        self._listen = listen
         self._waiting: dict[str, list[asyncio.Future[T]]] = {}
         self._asked: set[str] = set()
         self._some = asyncio.Event()
@@ -40,9 +48,11 @@ class Waits(Generic[T]):
         """Return what comes. Raises ``RunNotFound``; once closed ``DatabaseUnreachable``."""
         if self._closed:
             raise DatabaseUnreachable(_CLOSED)
+        self._listen()
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, []).append(future)
-        self._asked.add(key)
+        if not self._is_pending(key):
+            self._asked.add(key)
         self._some.set()
         try:
             return await future
@@ -75,7 +85,7 @@ class Waits(Generic[T]):
         while True:
             pause = POLL_S if self._hears() else DEAF_POLL_S
             try:
-                async with asyncio.timeout(pause * random.uniform(0.8, 1.2)):
+                async with asyncio.timeout(pause * random.uniform(0.8, 1.2) if self._waiting else None):
                     await self._some.wait()
             except TimeoutError:
                 self._asked.update(self._waiting)
@@ -83,6 +93,10 @@ class Waits(Generic[T]):
             asked, self._asked = self._asked, set()
             if asked:
                 await self._ask(asked)
+
+    def _is_pending(self, _key: str) -> bool:
+        """Tell whether it would have been heard if there were something to be had."""
+        return False
 
     def _keys_of(self, name: str) -> Iterable[str]:
         if name.endswith("/"):
@@ -107,7 +121,37 @@ class Waits(Generic[T]):
 
 
 class Ends(Waits[End]):
-    """Who waits for which run to end; keys are run ids."""
+    """Who waits for which run to end; keys are run ids.
+
+    Who waits for a run that began here just now need not ask: its end is heard, or found by the next poll.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[Collection[str]], Awaitable[dict[str, End | None]]],
+        hears: Callable[[], bool],
+        listen: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(read, hears, listen)
+        self._begun: dict[str, None] = {}
+
+    def begun(self, run_ids: Iterable[str]) -> None:
+        """Note runs that began just now; the last of them are remembered until something is heard of them."""
+        if self._hears():
+            self._begun.update(dict.fromkeys(run_ids))
+            while len(self._begun) > MOST_BEGUN:
+                del self._begun[next(iter(self._begun))]
+
+    def look(self, names: Collection[str]) -> None:
+        """Ask soon about these runs: "id/" is all below it, nothing at all is everybody."""
+        for name in names:
+            self._begun.pop(name, None)
+        if not names:
+            self._begun.clear()
+        super().look(names)
+
+    def _is_pending(self, key: str) -> bool:
+        return key in self._begun and self._hears()
 
     async def wait(self, run_id: str) -> End:
         """Return how the run ended, when it has. Raises as ``come`` does."""

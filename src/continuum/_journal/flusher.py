@@ -16,10 +16,20 @@ from typing import TypeVar
 import psycopg
 
 from continuum._journal.backoff import Backoff
-from continuum._journal.batch import Group, Written, doubt, flush_parts, flush_values, refusal, tell, written
+from continuum._journal.batch import (
+    Group,
+    Written,
+    doubt,
+    flush_parts,
+    flush_values,
+    refusal,
+    sayings,
+    tell,
+    written,
+)
 from continuum._journal.commit import Commit, Fenced, Outcome, Rejected, Undone, Unknown
 from continuum._journal.connections import is_lock_timeout, is_of_server, is_of_values, one_line
-from continuum._journal.hints import Hints
+from continuum._journal.hints import SILENT, Hints, Telling
 from continuum._journal.hooks import Hooks
 from continuum._journal.lane import Lane, OutcomeUnknown
 from continuum._journal.large import LargeWriter
@@ -201,7 +211,7 @@ class Flusher:
         while True:
             try:
                 await self._hooks.reach("flush.begin")
-                result = await self._send(groups, PATIENT if attempt == 1 and not self._held else WARY)
+                result, told = await self._send(groups, PATIENT if attempt == 1 and not self._held else WARY)
             except OutcomeUnknown as error:
                 logger.warning("a flush of %d commits got no answer: %s", len(groups), error)
                 for group in groups:
@@ -217,12 +227,13 @@ class Flusher:
                 await backoff.pause()
             else:
                 await self._hooks.reach("flush.committed")
-                tell(self._hints, groups, result)
+                tell(self._hints, groups, result, told=told)
                 for group in groups:
                     self._leave(group, result.outcomes(group))
                 return
 
-    async def _send(self, groups: Sequence[Group], lock_timeout: str) -> Written:
+    async def _send(self, groups: Sequence[Group], lock_timeout: str) -> tuple[Written, bool]:
+        """Write a batch; tells in the same commit, if it is one group that none waits behind. Returns whether."""
         own: list[bytes] = []
         rows: defaultdict[str, list[bytes]] = defaultdict(list)
         parts: set[str] = set()
@@ -236,8 +247,14 @@ class Flusher:
         needed = frozenset(parts.union(rows))
         values = flush_values(self.worker, own, rows, lock_timeout)
         await self._lane.ping()
-        answer = await self._lane.rows(statement("flush", self._schema, needed), values)
-        return written(needed, answer[0])
+
+        async def write(telling: Telling) -> Written:
+            wanted = statement("flush", self._schema, needed | telling.parts)
+            return written(needed, (await self._lane.rows(wanted, values | telling.values))[0])
+
+        if len(groups) > 1 or self._waiting or lock_timeout == WARY:
+            return await write(SILENT), False
+        return await self._hints.along(sayings(groups)[1], write)
 
     async def _dealt_with(self, groups: list[Group], error: psycopg.Error, attempt: int) -> bool:
         """Find who is to blame for an error, and write the others. False: nobody yet, so try all again."""

@@ -11,17 +11,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import psycopg
 
 from continuum._journal.backoff import Backoff
-from continuum._journal.connections import is_of_values, one_line
+from continuum._journal.connections import is_lock_timeout, is_of_values, one_line
 from continuum._journal.hooks import Hooks
 from continuum._journal.lane import Lane, OutcomeUnknown
 from continuum._journal.statements import statement
 from continuum._journal.storable import is_storable
+from continuum.errors import DatabaseBusy, DatabaseRefused
 
 logger = logging.getLogger("continuum.journal")
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S, PAUSE = 0.001, 0.01, 4.0
@@ -39,6 +42,24 @@ CHANNELS = {
     "tasks": "{schema}_tasks",  # queues with tasks that are due
 }
 
+OF_WORKERS = ("wake", "mail", "ready", "fenced", "tasks")  # what a worker acts on
+
+LONGEST_ALONG_S = 0.004  # what two commits in a row that tell may take: others who tell wait for them
+APART_S = 1.0
+_TOLD = frozenset(("told",))
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """What a statement tells when it commits: its part for that, and the part's parameters."""
+
+    parts: frozenset[str]
+    values: dict[str, Any]
+
+
+SILENT = Telling(frozenset(), {})
+
 
 class Hints:
     """Gathers hints and sends them; arms runs that have mail and no worker (POKE)."""
@@ -55,12 +76,18 @@ class Hints:
         self._said: dict[str, dict[str, None]] = {kind: {} for kind in CHANNELS}
         self._some = asyncio.Event()
         self._quiet = False  # the next POKE arms and tells nobody
+        self._telling = False  # a commit that tells is under way
+        self._slow = False  # the last one took long
+        self._along_at = 0.0  # from this loop time on commits may tell
 
-    def mail(self, near: Collection[str], far: Collection[str]) -> None:
-        """Note runs that have mail: ``near`` with this worker, which is told now, ``far`` with another or none."""
+    def mail(self, near: Collection[str], far: Collection[str], *, told: bool = False) -> None:
+        """Note runs that have mail: ``near`` with this worker, which is told now, ``far`` with another or none.
+
+        Whoever has them may be ``told`` already; they are armed after the commit all the same.
+        """
         self.arm(near)
         self.arm(far)
-        self.say("wake", far)
+        self.say("wake", () if told else far)
         if near:
             self._here("wake", near)
 
@@ -107,13 +134,8 @@ class Hints:
         else:
             said = {kind: list(names) for kind, names in self._said.items() if names}
             self._said = {kind: {} for kind in CHANNELS}
-        pairs = [(self._channels[kind], part) for kind, names in said.items() for part in payloads(names)]
-        values = {
-            "run_ids": runs,
-            "channels": [channel for channel, _ in pairs],
-            "payloads": [payload for _, payload in pairs],
-            "ready_channel": "" if quiet else self._channels["ready"],
-        }
+        values: dict[str, Any] = {"run_ids": runs, "ready_channel": "" if quiet else self._channels["ready"]}
+        values |= self._pairs(said)
         try:
             rows = await self._lane.rows(self._poke if runs else self._tell, values)
         except (OutcomeUnknown, psycopg.Error, asyncio.CancelledError) as error:
@@ -134,6 +156,47 @@ class Hints:
         if runs and (again := rows[0][0]):  # somebody holds their rows: a transaction that may be rolled back
             asyncio.get_running_loop().call_later(AGAIN_S, self._keep, again)
         return True
+
+    async def along(
+        self, said: Mapping[str, Iterable[str]], write: Callable[[Telling], Awaitable[T]]
+    ) -> tuple[T, bool]:
+        """Write, and tell in the same commit if nobody has to wait for that. Returns whether it told.
+
+        A commit that tells locks the queue of notifications until it is on disk, and all that tell come one after
+        the other. So one at a time does here, and none for a while after two that took long. What Postgres
+        refuses is written once more without telling, for the queue may be full.
+        """
+        time = asyncio.get_running_loop().time
+        began_at = time()
+        telling = SILENT if self._telling or began_at < self._along_at else self._telling_of(said)
+        if telling is SILENT:
+            return await write(SILENT), False
+        self._telling = True
+        try:
+            done = await write(telling)
+            slow, self._slow = self._slow, time() - began_at > LONGEST_ALONG_S
+            if slow and self._slow:
+                self._along_at = time() + APART_S
+            return done, True
+        except (psycopg.Error, DatabaseBusy, DatabaseRefused) as error:
+            if isinstance(error, psycopg.Error) and is_lock_timeout(error):  # of a row, most likely
+                raise
+            self._along_at = time() + APART_S
+        finally:
+            self._telling = False
+        return await write(SILENT), False
+
+    def _telling_of(self, said: Mapping[str, Iterable[str]]) -> Telling:
+        values = self._pairs(said)
+        return Telling(_TOLD, values) if values["channels"] else SILENT
+
+    def _pairs(self, said: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+        pairs = [
+            (self._channels[kind], part)
+            for kind, names in said.items()
+            for part in payloads(filter(is_storable, names))
+        ]
+        return {"channels": [channel for channel, _ in pairs], "payloads": [payload for _, payload in pairs]}
 
     def _keep(self, runs: Iterable[str]) -> None:
         if len(self._runs) < MOST_KEPT:

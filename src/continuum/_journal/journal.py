@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 from continuum._core.effects import Message
@@ -35,7 +36,7 @@ from continuum._journal.deliveries import sending
 from continuum._journal.description import RunRow
 from continuum._journal.ends import Answers, Ends
 from continuum._journal.flusher import Flusher
-from continuum._journal.hints import Hints
+from continuum._journal.hints import OF_WORKERS, Hints, Telling
 from continuum._journal.hooks import INERT, Hooks
 from continuum._journal.lane import Lane, Lanes, OutcomeUnknown
 from continuum._journal.large import LargeWriter
@@ -98,14 +99,14 @@ class PostgresJournal:
         self._flusher = Flusher(self._flush_lane, self._hints, self._large, schema=schema, hooks=hooks)
         self._listener = Listener(check_url(listen_url or url), self._hint_lane, schema, self._heard)
         self._reader = Reader(self._lanes, schema)
-        self._ends = Ends(self._reader.ends, lambda: self._listener.hears)
-        self._answers = Answers(self._reader.answers, lambda: self._listener.hears)
+        hearing = lambda: self._listener.hears, partial(self._listener.need, "ended", "answered")
+        self._ends, self._answers = Ends(self._reader.ends, *hearing), Answers(self._reader.answers, *hearing)
         self._upkeep = Upkeep(url, self._lanes, self._hints, schema=schema, prepared=prepared)
         self._tasks = Tasks(self._lanes, self._hints, schema)
         self._delivering = asyncio.Semaphore(max(1, connections // 2))  # who waits for an id leaves others a way
         self._beat_epoch = -1
         self.views = Views(self._lanes, schema)
-        self.outside = Outside(self._lanes, schema)
+        self.outside = Outside(self._lanes, schema, partial(self._listener.need, "mail"))
         self.submit = self._flusher.submit
         self.hand_in = self._flusher.hand_in
         self.room = self._flusher.room
@@ -174,9 +175,17 @@ class PostgresJournal:
 
     async def start(self, runs: Sequence[NewRoot]) -> set[str]:
         """Insert root runs; return the ids inserted now."""
-        rows = await self._write("start", runs=rendered(root_row, runs))
+        values: dict[str, Any] = {"runs": rendered(root_row, runs)}
+        said = {"ready": {f"{run.workflow}:{run.version}" for run in runs}}
+
+        async def write(telling: Telling) -> list[tuple[Any, ...]]:
+            return await self._lanes.write(statement("start", self.schema, telling.parts), values | telling.values)
+
+        rows, told = await self._hints.along(said, write)
         started = {row[0] for row in rows}
-        self._hints.say("ready", {f"{run.workflow}:{run.version}" for run in runs if run.run_id in started})
+        if not told:
+            self._hints.say("ready", {f"{run.workflow}:{run.version}" for run in runs if run.run_id in started})
+        self._ends.begun(started)
         return started
 
     async def claim(self, definitions: Sequence[tuple[str, int]], limit: int) -> Claims:
@@ -206,8 +215,11 @@ class PostgresJournal:
         """Put messages into inboxes; return who got nothing, with its state, or None if there is no such run."""
         may_wait = any(message.delivery_id is not None for message in messages)
         async with self._delivering if may_wait else nullcontext():
-            sent = await self._lanes.take(sending(self.schema, messages))
-        self._hints.mail((), set(sent.reached))
+            sent, told = await self._hints.along(
+                {"wake": {message.run_id for message in messages}},
+                lambda telling: self._lanes.take(sending(self.schema, messages, telling)),
+            )
+        self._hints.mail((), sent.reached, told=told)
         if sent.taken is not None:
             raise sent.taken
         return sent.missed
@@ -247,6 +259,7 @@ class PostgresJournal:
 
     async def register(self, worker_id: str, lease_s: float, info: Mapping[str, object]) -> None:
         """Announce this process as a worker."""
+        self._listener.need(*OF_WORKERS)
         told = rendered(lambda said: dump(dict(said)), [info])[1:-1]
         await self._write("register", worker=worker_id, lease_s=lease_s, info=JsonText(told))
         self.worker_id = worker_id

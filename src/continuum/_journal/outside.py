@@ -7,7 +7,7 @@ goes on. The steps are the same for a sync and an async connection.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
@@ -66,15 +66,20 @@ class Place(NamedTuple):
 
 
 class Outside:
-    """What can be done in callers' transactions, as steps that ``take`` carries out on their connections."""
+    """What can be done in callers' transactions, as steps that ``take`` carries out on their connections.
 
-    def __init__(self, lanes: Lanes, schema: str) -> None:
+    ``used`` is called before any: messages sent there are armed by whoever hears of them, this process if need be.
+    """
+
+    def __init__(self, lanes: Lanes, schema: str, used: Callable[[], None]) -> None:
         self._lanes = lanes
+        self._used = used
         self._schema = schema
         self._place: Place | None = None
 
     async def __call__(self) -> Outside:
         """Return this when it knows where the journal is, so that it can refuse another database."""
+        self._used()
         if self._place is None:
             ((number, name, made_us),) = await self._lanes.read(statement("place", self._schema), {})
             self._place = Place(number, name, made_us)
@@ -163,7 +168,7 @@ def sending(schema: str, messages: Sequence[Message]) -> Steps[None]:
     for message in messages:
         if not is_storable(message.run_id):
             raise RunNotFound(message.run_id)
-    sent = yield from deliveries.sending(schema, messages, frozenset(("all",)))
+    sent = yield from deliveries.sending(schema, messages, whole=True)
     if sent.taken is not None:
         raise sent.taken
     for run_id, state in sent.missed.items():

@@ -128,4 +128,8 @@ select (extract(epoch from now()) * 1000000)::bigint as at_us,
   array(select distinct "to" from m where lease_owner = :worker) as near,
   array(select distinct "to" from m where lease_owner is distinct from :worker) as far,
   -- end
+  -- if told
+  (select count(pg_notify(c, p)) from unnest(:channels::text[], :payloads::text[]) x(c, p)
+   where exists (select 1 from ok)) as told,
+  -- end
   null as nothing  -- so that every part above may end in a comma

@@ -1,7 +1,8 @@
 -- Puts messages into the inboxes of live runs, in the order given. Locks no row: the wake comes after the commit
 -- (poke.sql). A run that ends meanwhile leaves the message unread, and the sweep drops it. With "all", nothing is
 -- sent unless every receiver is live or has had the message. With "deliveries", a message whose id the run has had is
--- left out, and who sends one while another's open transaction does waits for that one's end.
+-- left out, and who sends one while another's open transaction does waits for that one's end. With "told" the queue of
+-- notifications is locked until the commit is on disk.
 with m as materialized (
   select * from rows from (json_to_recordset(:messages::json) as ("to" text, t text, k text, p json
     -- if deliveries
@@ -43,5 +44,8 @@ msg as (
 select run_id, state, live
   -- if deliveries
   , array(select delivery_id from new where new.run_id = tgt.run_id)
+  -- end
+  -- if told
+  , (select count(pg_notify(c, p)) from unnest(:channels::text[], :payloads::text[]) x(c, p)) as told
   -- end
 from tgt
