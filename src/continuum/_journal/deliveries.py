@@ -56,7 +56,9 @@ def sending(
 ) -> Steps[Sent]:
     """Put messages into the inboxes of live runs, but those that were sent before; all or, if ``whole``, none."""
     sendable = [message for message in messages if is_storable(message.run_id)]
-    parts = send_parts(sendable) | telling.parts | (ALL if whole else frozenset())
+    parts = send_parts(sendable) | telling.parts
+    if whole:
+        parts |= ALL
     values = {"messages": rendered(message_row, sendable), **telling.values}
     rows = yield Step(statement("send", schema, parts), values)
     missed: dict[str, str | None] = {message.run_id: None for message in messages}

@@ -26,6 +26,7 @@ from continuum._journal.connections import (
     shown,
 )
 from continuum._journal.statements import Statement
+from continuum._journal.wire import Wire
 from continuum.errors import DatabaseBusy, DatabaseRefused, DatabaseUnreachable
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 logger = logging.getLogger("continuum.journal")
-TRUSTED_S = 1.0  # so long after an answer a connection is taken to be good: a restart breaks every idle one
+TRUSTED_S = 1.5  # so long after an answer a connection is taken to be good: longer than a poll takes to come
 
 
 class OutcomeUnknown(Exception):
@@ -54,6 +55,7 @@ class Lane:
         self.connect_s = connect_s
         self.epoch = 0
         self._connection: Connection | None = None
+        self._wire: Wire | None = None
         self._lock = asyncio.Lock()
         self._used_at = 0.0
         self._closed = False
@@ -113,8 +115,9 @@ class Lane:
         """Run ``text`` on a connection of this lane. Raises as ``rows`` does."""
         try:
             async with asyncio.timeout(self.answer_s):
-                cursor = await connection.execute(text, arguments)
-                rows = await cursor.fetchall() if cursor.description is not None else []
+                if self._wire is None or self._wire.connection is not connection:
+                    self._wire = Wire(connection)
+                rows = await self._wire.rows(text, arguments)
                 self._used_at = asyncio.get_running_loop().time()
                 return rows
         except TimeoutError:
@@ -138,6 +141,9 @@ class Lane:
         """Close ``connection``; the next statement gets another one."""
         if self._connection is connection:
             self._connection = None
+        if self._wire is not None and self._wire.connection is connection:
+            self._wire.close()
+            self._wire = None
         with suppress(psycopg.Error, OSError):
             await connection.close()
 
