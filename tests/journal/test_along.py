@@ -1,0 +1,152 @@
+"""What is told by the commit itself, who listens at all, and that a statement sent without a cursor is one."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psycopg
+import pytest
+
+from continuum._journal import hints, wire
+from continuum._journal.commit import Complete
+from continuum._journal.connections import connect
+from continuum._journal.hints import Hints, Telling
+from continuum._journal.hooks import INERT
+from continuum._journal.journal import PostgresJournal
+from continuum._journal.lane import Lane
+from continuum._journal.wire import Wire
+from continuum.errors import DatabaseBusy
+from tests.journal.harness import begin, listening, root, select, signal, turn, until, worker, write
+from tests.journal.races.stepper import Stepper
+
+READY = {"ready": ["flow:1"]}
+LISTENING = (
+    "select 1 from pg_stat_activity where application_name = 'continuum listen' and datname = current_database()"
+)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is, commits tell."""
+    monkeypatch.setattr(hints, "LONGEST_ALONG_S", 1e9)
+
+
+@pytest.fixture
+def noting() -> Hints:
+    """Hints that are sent nowhere."""
+    return Hints(Lane("", name="hints"), "continuum", INERT, lambda kind, names: None)
+
+
+async def told(telling: Telling) -> bool:
+    await asyncio.sleep(0)
+    return bool(telling.parts)
+
+
+async def test_what_a_commit_tells_is_heard_though_no_hint_is_ever_sent(database: str, patient: None) -> None:
+    hooks = Stepper()
+    async with worker(database, "a", hooks=hooks) as one, PostgresJournal(database).open() as client:
+        heard = await listening(client)
+        stop = hooks.stop_at("poke.begin")
+        await one.start([root("r")])
+        await heard.until("ready", "flow:1")
+        (run,) = await begin(one, root("s"))
+        await one.send([signal("s")])
+        await heard.until("wake", "s")
+        await write(one, turn(run, status=Complete(b"1")))
+        await heard.until("ended", run.run_id)
+        stop.let_go()
+
+
+async def test_of_commits_side_by_side_one_tells(noting: Hints, patient: None) -> None:
+    assert await asyncio.gather(*(noting.along(READY, told) for _ in range(3))) == [
+        (True, True),
+        (False, False),
+        (False, False),
+    ]
+    assert await noting.along({"ready": []}, told) == (False, False), "there is nothing to tell"
+    assert await noting.along(READY, told) == (True, True)
+
+
+async def test_after_two_commits_that_took_long_none_tells(noting: Hints, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hints, "LONGEST_ALONG_S", -1.0)
+    monkeypatch.setattr(hints, "APART_S", 1e9)
+    assert [(await noting.along(READY, told))[0] for _ in range(4)] == [True, True, False, False]
+
+
+async def test_what_is_refused_with_its_hint_is_written_without(database: str) -> None:
+    async with worker(database) as journal, PostgresJournal(database).open() as client:
+        heard = await listening(journal)
+        channel, client._hints._channels["ready"] = (
+            client._hints._channels["ready"],
+            "x" * 200,
+        )  # Postgres takes 63
+        assert await client.start([root("r")]) == {"r"}
+        client._hints._channels["ready"] = channel
+        assert await client.start([root("s")]) == {"s"}
+        await heard.until("ready", "flow:1")
+
+
+async def test_what_is_refused_anyhow_is_refused(noting: Hints) -> None:
+    async def busy(_telling: Telling) -> bool:
+        raise DatabaseBusy("held")
+
+    with pytest.raises(DatabaseBusy):
+        await noting.along(READY, busy)
+    assert await noting.along(READY, told) == (False, False), "for a while"
+
+
+async def test_who_only_starts_runs_listens_to_nothing(database: str) -> None:
+    async with PostgresJournal(database).open() as client:
+        await client.start([root("r")])
+        assert select(database, LISTENING) == []
+        waiting = asyncio.ensure_future(client.wait("r"))
+
+        async def hears() -> bool:
+            return client.hears
+
+        await until(hears)
+        assert select(database, LISTENING) == [(1,)]
+        await client.cancel("r", "")
+        assert (await waiting).state == "cancelled"
+
+
+async def test_who_waits_for_what_began_here_asks_when_it_has_ended(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with worker(database) as journal:
+        await listening(journal)
+        read, asked = journal._ends._read, list[set[str]]()
+
+        async def noted(names: object) -> object:
+            asked.append(set(names))  # type: ignore[call-overload]
+            return await read(names)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(journal._ends, "_read", noted)
+        monkeypatch.setattr("continuum._journal.ends.POLL_S", 1e6)
+        (run,) = await begin(journal)
+        waiting = asyncio.ensure_future(journal.wait("r"))
+        await journal.leases()
+        assert asked == []
+        await write(journal, turn(run, status=Complete(b"1")))
+        assert (await waiting).state == "completed"
+        assert asked == [{"r"}]
+        assert (await journal.wait("r")).state == "completed", "what was heard of is asked for"
+
+
+async def test_a_wire_prepares_a_bounded_number_of_statements(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "MOST_PREPARED", 2)
+    connection = await connect(database, name="wire")
+    try:
+        found = Wire(connection)
+        for number in (1, 2, 3, 1):
+            assert await found.rows(b"select $1::int + %d" % number, [number]) == [(2 * number,)]
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            await found.rows(b"select 1 / $1::int", [0])
+        kept = await found.rows(b"select count(*) from pg_prepared_statements where name like 'continuum%'", [])
+        assert kept == [(2,)]
+        big = "é" * 3_000_000
+        assert await found.rows(b"select $1::text", [big]) == [(big,)]
+    finally:
+        await connection.close()
