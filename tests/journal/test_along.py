@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 
 import psycopg
 import pytest
 
 from continuum._journal import hints, wire
-from continuum._journal.commit import Complete
+from continuum._journal.commit import Complete, End
 from continuum._journal.connections import connect
+from continuum._journal.ends import Ends
 from continuum._journal.hints import Hints, Telling
 from continuum._journal.hooks import INERT
 from continuum._journal.journal import PostgresJournal
 from continuum._journal.lane import Lane
 from continuum._journal.wire import Wire
 from continuum.errors import DatabaseBusy
-from tests.journal.harness import begin, listening, root, select, signal, turn, until, worker, write
+from tests.journal.harness import begin, listening, root, select, signal, soon, turn, until, worker, write
 from tests.journal.races.stepper import Stepper
 
 READY = {"ready": ["flow:1"]}
@@ -131,6 +133,26 @@ async def test_who_waits_for_what_began_here_asks_when_it_has_ended(
         assert (await waiting).state == "completed"
         assert asked == [{"r"}]
         assert (await journal.wait("r")).state == "completed", "what was heard of is asked for"
+
+
+async def test_an_end_that_is_heard_before_the_start_is_answered_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("continuum._journal.ends.POLL_S", 1e6)
+
+    async def read(names: Collection[str]) -> dict[str, End | None]:
+        return dict.fromkeys(names, End("completed", b"1", None))
+
+    ends = Ends(read, lambda: True)
+    ends.begin(["r", "there"])
+    ends.look(["r"])
+    running = asyncio.ensure_future(ends.run())
+    assert (await soon(ends.wait("r"))).state == "completed"
+    waiting = asyncio.ensure_future(ends.wait("there"))
+    await asyncio.sleep(0)
+    ends.look(["there"])  # its start says that it did not begin now
+    assert (await soon(waiting)).state == "completed"
+    running.cancel()
 
 
 async def test_a_wire_prepares_a_bounded_number_of_statements(

@@ -135,8 +135,11 @@ class Ends(Waits[End]):
         super().__init__(read, hears, listen)
         self._begun: dict[str, None] = {}
 
-    def begun(self, run_ids: Iterable[str]) -> None:
-        """Note runs that began just now; the last of them are remembered until something is heard of them."""
+    def begin(self, run_ids: Iterable[str]) -> None:
+        """Note runs that are about to begin: an end may be heard before the answer that they began.
+
+        The last of them are remembered until something is heard of them.
+        """
         if self._hears():
             self._begun.update(dict.fromkeys(run_ids))
             while len(self._begun) > MOST_BEGUN:

@@ -181,11 +181,16 @@ class PostgresJournal:
         async def write(telling: Telling) -> list[tuple[Any, ...]]:
             return await self._lanes.write(statement("start", self.schema, telling.parts), values | telling.values)
 
-        rows, told = await self._hints.along(said, write)
-        started = {row[0] for row in rows}
+        started = set[str]()
+        self._ends.begin(run.run_id for run in runs)
+        try:
+            rows, told = await self._hints.along(said, write)
+            started = {row[0] for row in rows}
+        finally:
+            if len(started) < len(runs):
+                self._ends.look([run.run_id for run in runs if run.run_id not in started])
         if not told:
             self._hints.say("ready", {f"{run.workflow}:{run.version}" for run in runs if run.run_id in started})
-        self._ends.begun(started)
         return started
 
     async def claim(self, definitions: Sequence[tuple[str, int]], limit: int) -> Claims:
