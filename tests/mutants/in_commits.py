@@ -127,7 +127,7 @@ COMMITS = (
         "both-sides-of-an-edge-not-falling-together",
         "of a group only the commit that is refused falls",
         "parent and child are one database",
-        (Replacement(FLUSH, "where b.r = o.r or b.grp = o.grp)", "where b.r = o.r)"),),
+        (Replacement(FLUSH, "on mate.grp = b.grp", "on mate.r = b.r"),),
         (
             Check("journal", "journal/test_commit.py::test_a_group_stands_or_falls_together"),
             Check("races", "journal/races/test_batches.py::test_a_childs_end_and_its_parents_entry_fall_together"),

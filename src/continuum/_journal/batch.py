@@ -6,12 +6,13 @@ The rule: nothing here waits or talks to Postgres.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
 
+from continuum._journal.arrays import Bigints, Elements, Ints, Jsons, Texts, elements
 from continuum._journal.commit import (
     Cancel,
     Commit,
@@ -29,7 +30,7 @@ from continuum._journal.commit import (
 from continuum._journal.connections import JsonText, is_of_a_copy, one_line
 from continuum._journal.endings import reaches_below
 from continuum._journal.hints import Hints
-from continuum._journal.render import TABLES, Rendered
+from continuum._journal.render import Rendered
 
 logger = logging.getLogger("continuum.journal")
 LARGE_ROWS = 2_000  # a group beyond this goes by itself, on the large lane
@@ -90,7 +91,7 @@ class Written:
 
     at_us: int
     fenced: set[str]
-    undone: set[str]
+    undone: set[str] = field(default_factory=set[str])
     stale: set[str] = field(default_factory=set[str])
     existed: set[str] = field(default_factory=set[str])
     undelivered: set[str] = field(default_factory=set[str])
@@ -125,18 +126,41 @@ class Written:
 def flush_parts(members: Iterable[Rendered]) -> frozenset[str]:
     """Return which parts of the flush statement are needed."""
     members = list(members)
-    standing = {"standing"} if any(member.standing for member in members) else set[str]()
+    standing = {"standing"} if any(member.details for member in members) else set[str]()
     return frozenset(standing.union(*(member.rows for member in members)))
 
 
 def flush_values(
-    worker: str, own: Iterable[bytes], rows: dict[str, list[bytes]], lock_timeout: str
+    worker: str, members: Collection[Rendered], rows: Mapping[str, list[Any]], lock_timeout: str
 ) -> dict[str, Any]:
-    """Return the flush statement's parameters."""
-    values: dict[str, Any] = {"worker": worker, "lock_timeout": lock_timeout, "own": array(own)}
-    for table in TABLES:
-        values[table] = array(rows.get(table, ()))
+    """Return the flush statement's parameters: the leases of ``members``, and ``rows`` for each table."""
+    runs, tokens = zip(*[member.lease for member in members], strict=True)
+    values: dict[str, Any] = {
+        "worker": worker,
+        "lock_timeout": lock_timeout,
+        "runs": elements(Texts, runs),
+        "tokens": elements(Bigints, tokens),
+        "standing": array([member.details for member in members if member.details]),
+    }
+    for table, found in rows.items():
+        if table != "entries":
+            values[table] = array(found)
+        else:
+            for (name, kind), column in zip(_COLUMNS, zip(*found, strict=True), strict=True):
+                values[name] = elements(kind, column)
     return values
+
+
+# What the flush statement calls the columns of a row of the journal, in the order of such a row.
+_COLUMNS: tuple[tuple[str, type[Elements]], ...] = (
+    ("entry_runs", Texts),
+    ("generations", Ints),
+    ("seqs", Ints),
+    ("times", Bigints),
+    ("types", Texts),
+    ("keys", Texts),
+    ("payloads", Jsons),
+)
 
 
 def array(rows: Iterable[bytes]) -> JsonText:
@@ -146,8 +170,11 @@ def array(rows: Iterable[bytes]) -> JsonText:
 
 def written(parts: frozenset[str], row: Sequence[Any]) -> Written:
     """Return the flush statement's answer by name."""
-    result = Written(row[0], set(row[1]), set(row[2]))
-    at = 3
+    result = Written(row[0], set(row[1]))
+    at = 2
+    if "standing" in parts:
+        result.undone = set(row[at])
+        at += 1
     if "consumed" in parts:
         result.stale = set(row[at])
         at += 1

@@ -17,6 +17,7 @@ from psycopg.abc import AdaptContext, Buffer
 from psycopg.adapt import Dumper, Loader
 from psycopg.conninfo import conninfo_to_dict
 
+from continuum._journal import arrays
 from continuum._journal.storable import is_storable
 from continuum.errors import DatabaseUnreachable, InvalidSetting
 
@@ -39,6 +40,16 @@ class _JsonDumper(Dumper):
 
     def dump(self, obj: Buffer) -> Buffer | None:
         return bytes(obj)
+
+
+class _ArrayDumper(Dumper):
+    format = pq.Format.BINARY
+
+    def dump(self, obj: Buffer) -> Buffer | None:
+        return obj
+
+
+_ARRAYS = {kind: type(f"_{kind.__name__}Dumper", (_ArrayDumper,), {"oid": kind.array}) for kind in arrays.KINDS}
 
 
 class _BytesLoader(Loader):
@@ -161,8 +172,10 @@ async def _is_direct(connection: Connection) -> bool:
 
 
 def adapt(context: AdaptContext) -> None:
-    """Teach a connection, or one cursor, to take and give JSON as text."""
+    """Teach a connection, or one cursor, to take arrays as they are, and to take and give JSON as text."""
     context.adapters.register_dumper(JsonText, _JsonDumper)
+    for array, dumper in _ARRAYS.items():
+        context.adapters.register_dumper(array, dumper)
     for kind in ("json", "jsonb"):
         context.adapters.register_loader(kind, _BytesLoader)
 

@@ -33,7 +33,7 @@ from continuum._journal.hints import SILENT, Hints, Telling
 from continuum._journal.hooks import Hooks
 from continuum._journal.lane import Lane, OutcomeUnknown
 from continuum._journal.large import LargeWriter
-from continuum._journal.render import Rendered, render
+from continuum._journal.render import Rendered, Row, render
 from continuum._journal.statements import Statement, statement
 
 logger = logging.getLogger("continuum.journal")
@@ -234,18 +234,18 @@ class Flusher:
 
     async def _send(self, groups: Sequence[Group], lock_timeout: str) -> tuple[Written, bool]:
         """Write a batch; tells in the same commit, if it is one group that none waits behind. Returns whether."""
-        own: list[bytes] = []
-        rows: defaultdict[str, list[bytes]] = defaultdict(list)
+        members: list[Rendered] = []
+        rows: defaultdict[str, list[Row]] = defaultdict(list)
         parts: set[str] = set()
         for group in groups:
+            members += group.members
             for member in group.members:
-                own.append(member.own)
-                if member.standing:
+                if member.details:
                     parts.add("standing")
                 for table, found in member.rows.items():
                     rows[table] += found
         needed = frozenset(parts.union(rows))
-        values = flush_values(self.worker, own, rows, lock_timeout)
+        values = flush_values(self.worker, members, rows, lock_timeout)
         await self._lane.ping()
 
         async def write(telling: Telling) -> Written:
@@ -300,7 +300,7 @@ class Flusher:
             await self._lane.rows(_BEGIN, {})
             try:
                 parts = flush_parts([member])
-                values = flush_values(self.worker, [member.own], member.rows, WARY)
+                values = flush_values(self.worker, [member], member.rows, WARY)
                 await self._lane.rows(statement("flush", self._schema, parts), values)
             except psycopg.Error as error:
                 return refusal(error) if is_of_values(error) or is_of_server(error) else None

@@ -25,7 +25,7 @@ from continuum._journal.endings import bringing_about, is_in_order, trees
 from continuum._journal.hints import Hints
 from continuum._journal.hooks import Hooks
 from continuum._journal.lane import Lane, OutcomeUnknown
-from continuum._journal.render import TABLES, held
+from continuum._journal.render import TABLES, Row, weight
 from continuum._journal.statements import Statement, statement
 from continuum._journal.transaction import transaction
 from continuum.errors import DatabaseRefused
@@ -135,15 +135,14 @@ class LargeWriter:
 
     async def _portions(self, execute: Execute, worker: str, group: Group) -> _Done:
         # One statement takes all locks in order and judges all leases; afterwards they cannot change.
-        own = [held(member, 1) for member in group.members]
-        total = await self._flush(execute, worker, own, {}, frozenset())
+        total = await self._flush(execute, worker, group, {}, frozenset())
         if total.fenced:
             raise _Void(total)
         await self._hooks.reach("large.locked")
         for table in _ORDER:
             rows = [row for member in group.members for row in member.rows.get(table, ())]
             for portion in portions(rows):
-                answer = await self._flush(execute, worker, own, {table: portion}, frozenset((table,)))
+                answer = await self._flush(execute, worker, group, {table: portion}, frozenset((table,)))
                 if answer.stale:
                     raise _Void(answer)
                 total.existed |= answer.existed
@@ -151,33 +150,31 @@ class LargeWriter:
                 total.near |= answer.near
                 total.far |= answer.far
         if any(member.standing for member in group.members):
-            await self._flush(
-                execute, worker, [member.own for member in group.members], {}, frozenset(("standing",))
-            )
+            await self._flush(execute, worker, group, {}, frozenset(("standing",)))
         return _Done(total)
 
     async def _flush(
         self,
         execute: Execute,
         worker: str,
-        own: list[bytes],
-        rows: dict[str, list[bytes]],
+        group: Group,
+        rows: dict[str, list[Row]],
         parts: frozenset[str],
     ) -> Written:
-        values: dict[str, Any] = flush_values(worker, own, rows, LOCK_TIMEOUT)
+        values: dict[str, Any] = flush_values(worker, group.members, rows, LOCK_TIMEOUT)
         answer = await execute(statement("flush", self._schema, parts), values)
         return written(parts, answer[0])
 
 
-def portions(rows: list[bytes]) -> Iterator[list[bytes]]:
+def portions(rows: list[Row]) -> Iterator[list[Row]]:
     """Yield ``rows`` in parts of at most ``PORTION_ROWS`` rows and, but for single rows, ``PORTION_BYTES``."""
-    part: list[bytes] = []
+    part: list[Row] = []
     size = 0
     for row in rows:
-        if part and (len(part) >= PORTION_ROWS or size + len(row) > PORTION_BYTES):
+        if part and (len(part) >= PORTION_ROWS or size + weight(row) > PORTION_BYTES):
             yield part
             part, size = [], 0
         part.append(row)
-        size += len(row)
+        size += weight(row)
     if part:
         yield part

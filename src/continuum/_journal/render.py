@@ -6,15 +6,15 @@ JSON and are not touched.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from functools import lru_cache
-from json.encoder import encode_basestring
 from typing import assert_never
 
 from continuum._core.effects import Message, NewRun
 from continuum._core.entries import Entry, quoted
 from continuum._core.jsontext import dump
+from continuum._journal.arrays import bigint, integer, json, length, name
 from continuum._journal.commit import (
     KEEP,
     Cancel,
@@ -38,28 +38,45 @@ LAST_US = 253_402_128_000_000_000
 TABLES = ("entries", "messages", "children", "consumed", "tasks", "discarded", "answers", "deadlines")
 
 
+EntryRow = tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes]
+Row = bytes | EntryRow
+"""An entry is a value for each column of its table, see ``arrays``; all other rows are JSON."""
+
+_BESIDE = 100  # bytes of an entry beside its payload, about
+
+
 class Rendered:
     """A commit's rows for each table, and what they weigh. ``standing``: the run's own row changes.
 
-    ``plain``: it is entries and nothing else, as most are, so there is nobody to be told of it but its worker.
+    ``lease`` is the run's id and token, see ``arrays``. ``details`` say as JSON how the run stands afterwards and
+    whom the commit falls with. ``plain``: it is entries and nothing else, as most are, so there is nobody to be
+    told of it but its worker.
     """
 
-    __slots__ = ("commit", "count", "own", "plain", "rows", "size", "standing")
+    __slots__ = ("commit", "count", "details", "lease", "plain", "rows", "size", "standing")
 
     def __init__(
-        self, commit: Commit, own: bytes, rows: dict[str, list[bytes]], *, standing: bool, plain: bool
+        self,
+        commit: Commit,
+        lease: tuple[bytes, bytes],
+        rows: Mapping[str, list[Row]],
+        details: bytes,
+        *,
+        standing: bool,
+        plain: bool,
     ) -> None:
         self.commit = commit
-        self.own = own
+        self.lease = lease
+        self.details = details
         self.rows = rows
         self.standing = standing
         self.plain = plain
         self.count = 1
-        self.size = len(own)
+        self.size = len(details)
         for found in rows.values():
             self.count += len(found)
             for row in found:
-                self.size += len(row)
+                self.size += len(row) if row.__class__ is bytes else _BESIDE + len(row[-1])  # type: ignore[arg-type]
 
 
 _PLAIN = Commit("", 0, 0, 0)[5:]
@@ -68,30 +85,29 @@ _PLAIN = Commit("", 0, 0, 0)[5:]
 
 def render(commit: Commit, group: int | None) -> Rendered:
     """Return the rows of ``commit``; commits with one ``group`` number fall together."""
-    run = run_text(commit.run_id)
+    lease = name(commit.run_id), bigint(commit.token)
+    rows: dict[str, list[Row]] = {}
+    if commit.entries:
+        rows["entries"] = entry_rows(lease[0], commit.generation, commit.seq, commit.entries)
     if commit[5:] == _PLAIN and group is None:
-        rows = (
-            {"entries": entry_rows(run, commit.generation, commit.seq, commit.entries)} if commit.entries else {}
-        )
-        return Rendered(
-            commit, b'{"r":%b,"tok":%d,"op":"n"}' % (run, commit.token), rows, standing=False, plain=True
-        )
-    return _rendered(commit, run, group)
+        return Rendered(commit, lease, rows, b"", standing=False, plain=True)
+    return _rendered(commit, lease, rows, group)
 
 
-def _rendered(commit: Commit, run: bytes, group: int | None) -> Rendered:
-    status = commit.status
+def _rendered(
+    commit: Commit, lease: tuple[bytes, bytes], rows: dict[str, list[Row]], group: int | None
+) -> Rendered:
+    run, status = run_text(commit.run_id), commit.status
     if commit.descendants != "leave" and not isinstance(status, Complete | Fail | Cancel):
         raise ValueError(f"run {commit.run_id!r} does not end here, and so does nothing below it")
     standing = status is not KEEP or commit.published is not None
-    number = b"null" if group is None else b"%d" % group
-    published = b"" if commit.published is None else b',"say":true,"pub":%b' % commit.published
-    own = b'{"r":%b,"tok":%d,"grp":%b%b%b}' % (run, commit.token, number, _status(status), published)
-    rows: dict[str, list[bytes]] = {}
-    if commit.entries:
-        rows["entries"] = entry_rows(run, commit.generation, commit.seq, commit.entries)
+    details = b""
+    if standing or group is not None:
+        number = b"null" if group is None else b"%d" % group
+        published = b"" if commit.published is None else b',"say":true,"pub":%b' % commit.published
+        details = b'{"r":%b,"grp":%b%b%b}' % (run, number, _status(status), published)
     if isinstance(status, Continue):
-        rows.setdefault("entries", []).extend(entry_rows(run, commit.generation + 1, 0, status.entries))
+        rows.setdefault("entries", []).extend(entry_rows(lease[0], commit.generation + 1, 0, status.entries))
     if commit.messages:
         rows["messages"] = [_message(run, message) for message in commit.messages]
     if commit.children:
@@ -109,7 +125,7 @@ def _rendered(commit: Commit, run: bytes, group: int | None) -> Rendered:
     if commit.deadlines:
         due = [(run, dump(left.run_id), min(max(left.due_us, 0), LAST_US)) for left in commit.deadlines]
         rows["deadlines"] = [b'{"r":%b,"id":%b,"at":%d}' % left for left in due]
-    return Rendered(commit, own, rows, standing=standing, plain=False)
+    return Rendered(commit, lease, rows, details, standing=standing, plain=False)
 
 
 @lru_cache(maxsize=8192)
@@ -118,22 +134,22 @@ def run_text(run_id: str) -> bytes:
     return dump(run_id)
 
 
-def held(rendered: Rendered, group: int) -> bytes:
-    """Return the run's own row without anything to change: it only locks, and judges the lease."""
-    commit = rendered.commit
-    return b'{"r":%b,"tok":%d,"grp":%d,"op":"n"}' % (dump(commit.run_id), commit.token, group)
+def weight(row: Row) -> int:
+    """Return about how many bytes a row takes on its way."""
+    return len(row) if row.__class__ is bytes else _BESIDE + len(row[-1])  # type: ignore[arg-type]
 
 
-def entry_rows(run: bytes, generation: int, seq: int, entries: tuple[Entry, ...]) -> list[bytes]:
-    """Return rows of the journal; the first entry has number ``seq``."""
-    head = b'{"r":%b,"g":%d,"s":' % (run, generation)
-    rows: list[bytes] = []
+def entry_rows(run: bytes, generation: int, seq: int, entries: tuple[Entry, ...]) -> list[Row]:
+    """Return rows of the journal; the first entry has number ``seq``. ``run`` is its id as an element."""
+    within = integer(generation)
+    rows: list[Row] = []
     for number, entry in enumerate(entries, seq):
         kind, payload = entry.type, entry.payload
         if len(payload) > LARGEST_COPY:
             payload = copied(kind, payload)
-        values = (head, number, entry.at_us, kind.encode(), encode_basestring(entry.key).encode(), payload)
-        rows.append(b'%b%d,"a":%d,"t":"%b","k":%b,"p":%b}' % values)
+        key = entry.key.encode()
+        data = json(payload) if payload == b"null" or b"\\u" in payload else length(len(payload)) + payload
+        rows.append((run, within, integer(number), bigint(entry.at_us), name(kind), length(len(key)) + key, data))
     return rows
 
 

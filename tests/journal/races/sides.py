@@ -19,7 +19,7 @@ from continuum._journal.commit import Claimed, Commit, NewRoot
 from continuum._journal.connections import Connection, connect
 from continuum._journal.journal import PostgresJournal
 from continuum._journal.outside import take_async
-from continuum._journal.render import render
+from continuum._journal.render import Row, render
 from continuum._journal.statements import statement
 from continuum.policies import ChildOptions
 from tests.journal.races.stepper import Stepper, until
@@ -118,13 +118,13 @@ class Session:
     async def flush(self, worker: str, *commits: Commit, lock_timeout: str = "10s") -> Written:
         """Write commits by the flush statement, as ``worker``; several stand or fall together."""
         members = [render(commit, 1 if len(commits) > 1 else None) for commit in commits]
-        rows: dict[str, list[bytes]] = {}
+        rows: dict[str, list[Row]] = {}
         for member in members:
             for table, found in member.rows.items():
                 rows.setdefault(table, []).extend(found)
         parts = flush_parts(members)
         wanted = statement("flush", SCHEMA, parts)
-        values = flush_values(worker, (member.own for member in members), rows, lock_timeout)
+        values = flush_values(worker, members, rows, lock_timeout)
         cursor = await self.connection.execute(wanted.text, wanted.arguments(values))
         return written(parts, (await cursor.fetchall())[0])
 

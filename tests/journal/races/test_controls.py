@@ -104,7 +104,7 @@ async def test_control_a_flush_without_a_fence_is_seen(raced: str, mutate: Mutat
 
 
 async def test_control_a_flush_that_forgets_the_group_is_seen(raced: str, mutate: Mutate) -> None:
-    mutate("flush", "where b.r = o.r or b.grp = o.grp", "where b.r = o.r")
+    mutate("flush", "on mate.grp = b.grp", "on mate.r = b.r")
     await _seen(raced, scenarios.grouped, "and its parent one was written")
 
 
