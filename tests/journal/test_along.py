@@ -8,6 +8,7 @@ from collections.abc import Collection
 import psycopg
 import pytest
 
+from continuum._core.entries import Entry
 from continuum._journal import hints, wire
 from continuum._journal.commit import Complete, End
 from continuum._journal.connections import connect
@@ -54,7 +55,7 @@ async def test_what_a_commit_tells_is_heard_though_no_hint_is_ever_sent(database
         (run,) = await begin(one, root("s"))
         await one.send([signal("s")])
         await heard.until("wake", "s")
-        await write(one, turn(run, status=Complete(b"1")))
+        await write(one, turn(run, entries=(Entry("timer_fired", "t-1", 5, b"{}"),), status=Complete(b"1")))
         await heard.until("ended", run.run_id)
         stop.let_go()
 

@@ -159,7 +159,7 @@ _COLUMNS: tuple[tuple[str, type[Elements]], ...] = (
     ("times", Bigints),
     ("types", Texts),
     ("keys", Texts),
-    ("payloads", Jsons),
+    ("entry_payloads", Jsons),
 )
 
 

@@ -181,6 +181,7 @@ class Hints:
         except (psycopg.Error, DatabaseBusy, DatabaseRefused) as error:
             if isinstance(error, psycopg.Error) and is_lock_timeout(error):  # of a row, most likely
                 raise
+            logger.info("a commit that tells is refused: %s; written again without telling", one_line(error))
             self._along_at = time() + APART_S
         finally:
             self._telling = False

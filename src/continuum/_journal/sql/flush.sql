@@ -84,7 +84,7 @@ msg as (insert into {schema}.inbox (run_id, type, key, payload) select "to", t, 
   insert into {schema}.events (run_id, generation, seq, at_us, type, key, payload)
   select r, g, n, a, t, k, p
   from unnest(:entry_runs::text[], :generations::int[], :seqs::int[], :times::bigint[], :types::text[], :keys::text[],
-              :payloads::json[]) x(r, g, n, a, t, k, p) join ok using (r))
+              :entry_payloads::json[]) x(r, g, n, a, t, k, p) join ok using (r))
 -- end
 -- if consumed
 , eat as (
