@@ -71,7 +71,8 @@ class Recorder:
         """Record for the block. Raises ``RuntimeError`` if nothing was."""
         process = await asyncio.create_subprocess_exec(
             *(self.py_spy, "record", f"--pid={pid}", f"--format={kind}", f"--output={file}"),
-            *("--function", f"--rate={A_SECOND}", "--duration=unlimited", *FORMATS[kind]),
+            # Not stopped for a sample: a process is stopped where it calls the system, and most would seem to be.
+            *("--nonblocking", "--function", f"--rate={A_SECOND}", "--duration=unlimited", *FORMATS[kind]),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

@@ -25,8 +25,6 @@ __all__ = ["ActivityInfo", "ParentRef", "RunInfo", "activity_info", "parent", "r
 class Called(Protocol):
     """An attempt at an activity, as its own code may see it."""
 
-    @property
-    def trace(self) -> str | None: ...
     def called(self) -> tuple[str, int, str, str, int, str | None]: ...
 
 
@@ -136,13 +134,13 @@ def activity_info() -> ActivityInfo:
     return ActivityInfo(*called.called())
 
 
-def enter_activity(called: Called) -> None:
+def enter_activity(called: Called, trace: str | None) -> None:
     """Let the running context be that of an attempt: what it is called for, and part of the run's trace.
 
     To be called in a context of the attempt's own: nothing is undone.
     """
     CALLED.set(called)
-    if (trace := called.trace) is not None:
+    if trace is not None:
         attach(trace)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from continuum import Failure, Retry, activity
+from continuum import Failure, Retry, activity, activity_info
 from continuum._core.commands import RunActivity
 from continuum._core.events import ActivityCompleted, ActivityFailed, ActivityStarted
 from continuum._engine.activities import Activities
@@ -275,6 +275,41 @@ async def test_an_activity_that_cancels_its_own_task_has_failed() -> None:
 
     event = await outcome_of(suicidal)
     assert event.failure.type == "CancelledError"
+
+
+@in_virtual_time
+async def test_one_whose_task_somebody_cancels_before_its_first_step_has_failed() -> None:
+    async with Worker().running() as worker:
+        before = asyncio.all_tasks()
+        worker.start(forever)
+        for task in asyncio.all_tasks() - before:
+            task.cancel()
+        await worker.activities.wait_idle()
+    assert worker.failure().type == "CancelledError"
+
+
+@in_virtual_time
+async def test_an_attempt_stays_that_of_the_generation_it_began_in() -> None:
+    """Its name for others, an idempotency key made of it, would else be that of another activity."""
+    go, told = asyncio.Event(), list[tuple[int, int]]()
+
+    class Owner:
+        about = "r", 1, None
+
+    @activity
+    async def long() -> None:
+        began = activity_info().generation
+        await go.wait()
+        told.append((began, activity_info().generation))
+
+    owner = Owner()
+    async with Worker().running() as worker:
+        worker.start(long, owner=owner)
+        await turns()
+        owner.about = ("r", 2, None)
+        go.set()
+        await worker.activities.wait_idle()
+    assert told == [(1, 1)]
 
 
 @in_virtual_time

@@ -156,6 +156,27 @@ async def test_an_end_that_is_heard_before_the_start_is_answered_is_asked_for(
     running.cancel()
 
 
+async def test_who_is_not_told_finds_out_though_others_ask_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hint of an end is lost when a worker dies right after its commit."""
+    monkeypatch.setattr("continuum._journal.ends.POLL_S", 0.01)
+
+    async def read(names: Collection[str]) -> dict[str, End | None]:
+        return dict.fromkeys(names, End("completed", b"1", None))
+
+    ends = Ends(read, lambda: True)
+    ends.begin(["r"])
+    running = asyncio.ensure_future(ends.run())
+    waiting = asyncio.ensure_future(ends.wait("r"))
+
+    async def asks() -> bool:
+        await ends.wait("other")
+        await asyncio.sleep(0)
+        return waiting.done()
+
+    await until(asks)
+    running.cancel()
+
+
 async def test_a_wire_prepares_a_bounded_number_of_statements(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

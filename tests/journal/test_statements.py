@@ -36,6 +36,15 @@ def test_every_statement_prepares_with_every_choice_of_its_parts(servers: object
                 connection.execute("deallocate tried")
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_one_name_is_one_parameter(name: str) -> None:
+    """Two parts that give a name two types share a value all the same."""
+    types: dict[str, set[str]] = {}
+    for found in re.finditer(r"(?<!:):([a-z][a-z_]*)::([a-z]+(?:\[\])?)", file_text(f"sql/{name}.sql")):
+        types.setdefault(found[1], set()).add(found[2])
+    assert {parameter: found for parameter, found in types.items() if len(found) > 1} == {}
+
+
 def test_the_flush_has_a_variant_for_every_table_and_for_telling() -> None:
     assert len(variants("flush")) == 2**10
 

@@ -15,21 +15,21 @@ its messages leave only after that commit.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar, cast
+from typing import NamedTuple, NoReturn, TypeVar
 
 from continuum._core import commands as c
 from continuum._core import events as e
 from continuum._core.ahead import Ahead
 from continuum._core.closings import ContinueAsNew, closing_of
-from continuum._core.codec import Codec
 from continuum._core.decisions import Decisions, Recorded, in_words
 from continuum._core.entries import Entry, event_of_entry
 from continuum._core.family import Family
 from continuum._core.faults import Broken, Divergence, Fault, Overrun, Undecodable, Unwind, waiting_line
 from continuum._core.loop import MAX_CALLBACKS_PER_TURN, WATCH, WorkflowLoop
 from continuum._core.mailbox import Conditions, Mailbox
+from continuum._core.program import Program
 from continuum._core.requests import Activities, Timers
 from continuum._core.tasks import WorkflowTask
 from continuum._core.updates import Updates
@@ -59,29 +59,6 @@ class RunContext:
     retry: Retry | None = None
 
 
-class Program(Protocol):
-    """What the core needs of a workflow's definition."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def version(self) -> int: ...
-    @property
-    def input(self) -> Codec[Any]: ...
-    @property
-    def result(self) -> Codec[Any]: ...
-    @property
-    def signals(self) -> Mapping[str, Codec[Any]]: ...
-    @property
-    def state(self) -> Codec[Any]: ...
-    @property
-    def undeclared(self) -> Callable[[str], str | None]: ...
-    @property
-    def function(self) -> Callable[..., Coroutine[Any, Any, Any]]: ...
-    @property
-    def start(self) -> Callable[[Any], Coroutine[Any, Any, Any]]: ...
-
-
 class Turn(NamedTuple):
     """What a turn came to: its commands, and the fault or closing that ended the generation's machine."""
 
@@ -102,6 +79,7 @@ class Machine:
         "_mailbox",
         "_main",
         "_updates",
+        "_watched",
         "activities",
         "ahead",
         "attempt",
@@ -119,6 +97,7 @@ class Machine:
 
     def __init__(self, program: Program, context: RunContext) -> None:
         WATCH.register(program.function)
+        self._watched = WATCH.watches(program.function)
         self.program = program
         self.context = context
         self.closing: c.Closing | None = None
@@ -149,10 +128,12 @@ class Machine:
         if self.closing is not None or decisions.fault is not None or loop.discarded:
             self._refuse()
         loop.enter()
-        watched = WATCH.begin(self.program.function)
+        watched = self._watched and WATCH.begin(self.program.function)
         try:
-            deliver = self.activities.ended if type(event) is e.ActivityCompleted else self._deliver
-            self._turn(event.at_us, None, cast("Callable[[e.Event], None]", deliver), event)
+            if type(event) is e.ActivityCompleted:
+                self._turn(event.at_us, None, self.activities.ended, event)
+            else:
+                self._turn(event.at_us, None, self._deliver, event)
         finally:
             if watched:
                 WATCH.end()

@@ -44,15 +44,15 @@ _Asked: TypeAlias = tuple[ActivityProgram, bytes, ActivityOptions, str, asyncio.
 
 
 class Activities:
-    """The activities that were asked for and have not ended."""
+    """The activities that were ``asked`` for and have not ended, by key."""
 
-    __slots__ = ("_ahead", "_asked", "_decisions", "_loop")
+    __slots__ = ("_ahead", "_decisions", "_loop", "asked")
 
     def __init__(self, loop: WorkflowLoop, decisions: Decisions, ahead: Ahead) -> None:
         self._ahead = ahead
         self._loop = loop
         self._decisions = decisions
-        self._asked: dict[str, _Asked] = {}
+        self.asked: dict[str, _Asked] = {}
 
     async def run(
         self, key: str, path: str, program: ActivityProgram, given: bytes, options: ActivityOptions
@@ -67,18 +67,18 @@ class Activities:
         elif (result := self._ahead.result_of(key, program.name, given)) is not None:
             return self._decode(program, key, result)
         future = loop.create_future()
-        self._asked[key] = program, given, options, path, future
+        self.asked[key] = program, given, options, path, future
         try:
             return await future
         except asyncio.CancelledError:
-            if key in self._asked and not loop.stopped:
-                self._asked[key] = program, given, options, path, None
+            if key in self.asked and not loop.stopped:
+                self.asked[key] = program, given, options, path, None
                 decisions.request(c.CancelActivity(key))
             raise
 
     def ended(self, event: e.ActivityCompleted | e.ActivityFailed) -> None:
         """Hand an outcome to who waits for it."""
-        asked = self._asked.pop(event.key, None)
+        asked = self.asked.pop(event.key, None)
         if asked is None:
             words = (
                 f"no activity of that key is asked for; the workflow waits for {self._loop.machine.waiting_for()}"
@@ -106,26 +106,22 @@ class Activities:
         Most entries of a replay repeat to the letter what is asked for; of those nothing is parsed but the result.
         """
         key, payload = entry.key, entry.payload
-        asked = self._asked.get(key)
+        asked = self.asked.get(key)
         if asked is not None:
             program, given, _, _, future = asked
             prefix = result_prefix(program.name, given)
             if payload.startswith(prefix):
-                del self._asked[key]
+                del self.asked[key]
                 if future is not None and not future.done():
                     future.set_result(self._decode(program, key, payload[len(prefix) : -1]))
                 return
         self.ended(cast("e.ActivityCompleted", event_of_entry(entry)))
 
-    def program(self, key: str) -> ActivityProgram:
-        """Return the definition of an activity that was asked for."""
-        return self._asked[key][0]
-
     def outstanding(self) -> Iterator[c.RunActivity]:
         """Yield what is still waited for, in the order it was asked for."""
         return (
             c.RunActivity(key, program.name, given, options)
-            for key, (program, given, options, _, future) in self._asked.items()
+            for key, (program, given, options, _, future) in self.asked.items()
             if future is not None
         )
 

@@ -102,7 +102,10 @@ class Activities:
             made.bound = bound
         if until is not None:
             made.deadline = slots.time() + until
-        slots.admit(made)
+        if lane.free > 0:
+            slots.begin(made)
+        else:
+            slots.admit(made)
 
     def cancel(self, owner: object, key: str) -> None:
         """Stop an activity that nobody waits for any more, and report nothing of it."""

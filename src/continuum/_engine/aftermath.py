@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, assert_never, cast
+from typing import Any, assert_never
 
 from continuum._core import commands as c
 from continuum._core.effects import NewRun
@@ -44,7 +44,6 @@ from continuum._journal.commit import (
     Unknown,
 )
 from continuum._journal.render import retry_text
-from continuum.activity import Activity
 from continuum.errors import Failure
 
 logger = logging.getLogger("continuum.engine")
@@ -216,7 +215,7 @@ class Aftermath:
         if self._hooks.points is not None:
             self._hooks.points.at("activity.begin", run.run_id)
         assert run.machine is not None
-        definition = cast("Activity[Any, Any]", run.machine.activities.program(request.key))
+        definition: Any = run.machine.activities.asked[request.key][0]
         attempt = run.attempts.pop(request.key, 1) if run.attempts else 1
         self._activities.start(run, request, definition, attempt)
 

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from types import CoroutineType
-from typing import Any, cast
+from typing import Any
 
 from continuum._core.commands import RunActivity
 from continuum._core.failure import capture
@@ -64,6 +64,8 @@ class Attempt:
         self, owner: object, request: RunActivity, activity: Activity[Any, Any], number: int, lane: Lane
     ) -> None:
         self.owner = owner
+        # As it is now: an attempt may outlive its generation, and then it is still that one's.
+        self.about: tuple[str, int, str | None] = getattr(owner, "about", NOBODY)
         self.request = request
         self.activity = activity
         self.number = number
@@ -77,20 +79,10 @@ class Attempt:
         again.before = failure
         return again
 
-    @property
-    def trace(self) -> str | None:
-        """The traceparent of the run that asked."""
-        return self._about[2]
-
     def called(self) -> tuple[str, int, str, str, int, str | None]:
         """Return what it is called for: run id, generation, key, name, number, traceparent."""
-        run_id, generation, trace = self._about
+        run_id, generation, trace = self.about
         return run_id, generation, self.request.key, self.request.name, self.number, trace
-
-    @property
-    def _about(self) -> tuple[str, int, str | None]:
-        found: tuple[str, int, str | None] = getattr(self.owner, "about", NOBODY)
-        return found
 
     def disarm(self) -> None:
         """Cancel the timer, if one is set."""
@@ -116,8 +108,8 @@ async def call_on_loop(attempt: Attempt, ended: Callable[[Attempt], None]) -> No
     attempt.entered = True
     try:
         value = _call(attempt)
-        if type(value) is CoroutineType or inspect.isawaitable(value):
-            value = await cast("Awaitable[Any]", value)
+        if value.__class__ is CoroutineType or inspect.isawaitable(value):
+            value = await value
         attempt.final = True
         attempt.result = attempt.activity.result.encode(value)
     except BaseException as error:
@@ -161,7 +153,7 @@ def _is_collected(attempt: Attempt, error: BaseException) -> bool:
 
 def _call(attempt: Attempt) -> Any:
     activity = attempt.activity
-    enter_activity(attempt)
+    enter_activity(attempt, attempt.about[2])
     attempt.final = True
     arguments = activity.arguments.decode(attempt.request.input)
     attempt.final = False

@@ -15,10 +15,10 @@ import socket
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from continuum._core import events as e
-from continuum._engine.activities import Activities
+from continuum._engine.activities import Activities, Report
 from continuum._engine.aftermath import Aftermath
 from continuum._engine.cache import Cache
 from continuum._engine.clock import Clock
@@ -121,7 +121,7 @@ class Engine:
             threads=settings.threads,
             defaults=ActivityOptions(retry=settings.retry, start_to_close=settings.start_to_close),
             now_us=self.clock.now_us,
-            report=self._reported,
+            report=self._reported if self._points is not None else cast("Report", self.turns.arrive),
             chance=self._chance,
         )
 

@@ -82,6 +82,7 @@ class Resident:
     """One run: its lease, its machine, what waits for it and what it waits for."""
 
     __slots__ = (
+        "about",
         "active_at",
         "arrivals",
         "attempts",
@@ -110,7 +111,7 @@ class Resident:
     )
 
     def __init__(self, claimed: Claimed, active_at: float) -> None:
-        self.claimed = claimed
+        self.claim(claimed)
         self.machine: Machine | None = None
         self.entries: tuple[Entry, ...] = ()  # what the machine is to be made from
         self.seq = 1  # of the next entry
@@ -138,16 +139,15 @@ class Resident:
         self.failures = 0  # of ours, in a row
         self.resting: list[asyncio.Future[None]] = []
 
+    def claim(self, claimed: Claimed) -> None:
+        """Be this generation of the run. ``about`` is what its activities may know of it."""
+        self.claimed = claimed
+        self.about = claimed.run_id, claimed.generation, claimed.trace
+
     @property
     def run_id(self) -> str:
         """The run's id."""
         return self.claimed.run_id
-
-    @property
-    def about(self) -> tuple[str, int, str | None]:
-        """What its activities may know of it: its id, the generation, the traceparent."""
-        claimed = self.claimed
-        return claimed.run_id, claimed.generation, claimed.trace
 
     @property
     def lease(self) -> Lease:

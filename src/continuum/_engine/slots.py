@@ -94,7 +94,7 @@ class Slots:
         """Run an attempt as soon as there is a slot."""
         lane = attempt.lane
         if lane.free > 0:
-            self._begin(attempt)
+            self.begin(attempt)
             return
         lane.waiting[attempt] = None
         if attempt.deadline is not None:
@@ -119,7 +119,10 @@ class Slots:
             if now - attempt.began <= STARTED_S:
                 break
             del self._young[attempt]
-            self._begun(attempt)
+            if attempt.task is not None and attempt.task.done():  # somebody cancelled all tasks that there are
+                self._never_entered(attempt, attempt.task)
+            else:
+                self._begun(attempt)
         if self.leavers:
             self.leavers.scan(now)
             self._left()
@@ -144,7 +147,8 @@ class Slots:
 
     # The way of an attempt: begun, its time up, ended.
 
-    def _begin(self, attempt: Attempt) -> None:
+    def begin(self, attempt: Attempt) -> None:
+        """Run an attempt in a slot that is free."""
         lane = attempt.lane
         lane.free -= 1
         attempt.holds = True
@@ -215,7 +219,7 @@ class Slots:
             attempt.task.cancel()
 
     def _never_entered(self, attempt: Attempt, _: asyncio.Task[None]) -> None:
-        if not attempt.entered:
+        if not attempt.entered and attempt.task is not None:
             attempt.task = None
             attempt.error = asyncio.CancelledError()
             self._ended(attempt)
@@ -295,4 +299,4 @@ class Slots:
         while lane.free > 0 and lane.waiting:
             attempt, _ = lane.waiting.popitem(last=False)
             attempt.disarm()
-            self._begin(attempt)
+            self.begin(attempt)

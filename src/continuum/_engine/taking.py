@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import chain
-from typing import TypeVar, cast
+from typing import Any, TypeVar
 
 from continuum._core import commands as c
 from continuum._core import events as e
@@ -67,7 +67,7 @@ class Taker:
         And nearly every one asks for the next activity and for nothing else: then there is one entry to write.
         """
         arrival = run.arrivals[0]
-        event = cast("e.ActivityCompleted", arrival.event)
+        event: Any = arrival.event
         turn = machine.apply(event)
         mail = arrival.mail
         if turn.fault is not None:
@@ -305,7 +305,7 @@ def next_generation(run: Resident, status: Continue) -> None:
     """Turn a resident run into its next generation, whose entries are durable. Not from inside its own turn."""
     if run.machine is not None:
         run.machine.discard()  # left to the garbage collector, its clean-up would act in another run's turn
-    run.claimed = run.claimed._replace(generation=run.claimed.generation + 1, version=status.version)
+    run.claim(run.claimed._replace(generation=run.claimed.generation + 1, version=status.version))
     run.entries, run.machine, run.seq = status.entries, None, len(status.entries)
     run.timers, run.attempts = {}, {}
     run.arrivals.extend(chain.from_iterable(run.comparing.values()))

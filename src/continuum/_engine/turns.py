@@ -25,6 +25,7 @@ from continuum._journal.protocol import Journal
 
 logger = logging.getLogger("continuum.engine")
 SLICE_S = 0.004  # of the loop's time for turns, before others have theirs
+TURNS_A_LOOK = 8  # at the clock
 LARGEST_HELD = 64_000  # bytes of an outcome that waits for its parent's commit: four hundred may travel together
 MOST_TOGETHER = 200  # rows of an ended child that wait for its parent's commit; with more it commits alone
 
@@ -67,14 +68,16 @@ class Turns:
             withheld.append(arrival)
             return
         run.arrivals.append(arrival)
-        self.schedule(run)
+        if not run.queued:
+            self.schedule(run)
 
     def schedule(self, run: Resident) -> None:
         """Let a run have its turn, unless it waits for something that will schedule it."""
         if not (run.queued or run.committing or run.loading or run.gone):
             run.queued = True
+            if not self._queue:
+                self._some.set()
             self._queue.append(run)
-            self._some.set()
 
     async def idle(self) -> None:
         """Wait until no commit is under way."""
@@ -97,17 +100,18 @@ class Turns:
     def _slice(self, done: asyncio.Future[None]) -> None:
         """Take turns for a while; a plain callback."""
         queue, now = self._queue, self._now
-        until = now() + SLICE_S
+        at = now()
+        until = at + SLICE_S
         try:
             with Sitting():
-                while queue:
-                    run = queue.popleft()
-                    run.queued = False
-                    run.active_at = at = now()
-                    if not (run.gone or run.committing or run.loading):
-                        self._take(run)
-                    if at > until:
-                        break
+                while queue and at < until:
+                    for _ in range(min(len(queue), TURNS_A_LOOK)):
+                        run = queue.popleft()
+                        run.queued = False
+                        run.active_at = at
+                        if not (run.gone or run.committing or run.loading):
+                            self._take(run)
+                    at = now()
         finally:
             if queue:
                 self._some.set()

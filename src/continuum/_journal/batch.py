@@ -102,9 +102,13 @@ class Written:
     def __post_init__(self) -> None:
         self.plain = (Committed(self.at_us),)
 
+    def is_clean(self) -> bool:
+        """Tell whether all was written, and nothing was in the way."""
+        return not (self.fenced or self.undone or self.stale or self.existed or self.undelivered)
+
     def outcomes(self, group: Group) -> tuple[Outcome, ...]:
         """Return what became of the commits of a group."""
-        if self.fenced or self.undone or self.stale or self.existed or self.undelivered:
+        if not self.is_clean():
             return tuple([self.outcome(member.commit) for member in group.members])
         return self.plain if len(group.members) == 1 else self.plain * len(group.members)
 

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Collection, Iterable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from continuum._journal.commit import End
@@ -82,13 +83,18 @@ class Waits(Generic[T]):
 
     async def run(self) -> None:
         """Ask and answer until cancelled."""
+        time = asyncio.get_running_loop().time
+        due: float | None = None  # when all are asked about, however often some are meanwhile
         while True:
-            pause = POLL_S if self._hears() else DEAF_POLL_S
-            try:
-                async with asyncio.timeout(pause * random.uniform(0.8, 1.2) if self._waiting else None):
+            if self._waiting:
+                soon = time() + (POLL_S if self._hears() else DEAF_POLL_S) * random.uniform(0.8, 1.2)
+                due = soon if due is None else min(due, soon)
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
                     await self._some.wait()
-            except TimeoutError:
+            if due is not None and time() >= due:
                 self._asked.update(self._waiting)
+                due = None
             self._some.clear()
             asked, self._asked = self._asked, set()
             if asked:

@@ -75,6 +75,7 @@ class Flusher:
         self._some = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
+        self._crowded = False  # somebody waits for room
         self._plans_of = -1
         self._refreshed = 0
         self._refresh_at = 0.0
@@ -114,6 +115,7 @@ class Flusher:
     async def room(self) -> None:
         """Wait until less than ``ROOM_BYTES`` are waiting to be written. Of many who wait, as many pass as fit."""
         while self._size > ROOM_BYTES:
+            self._crowded = True
             self._room.clear()
             await self._room.wait()
 
@@ -164,7 +166,8 @@ class Flusher:
             asyncio.get_running_loop().call_soon(self._tell)
         self._settled.append((group, outcomes))
         self._size -= group.size
-        if self._size <= ROOM_BYTES and not self._room.is_set():
+        if self._crowded and self._size <= ROOM_BYTES:
+            self._crowded = False
             self._room.set()
 
     def _tell(self) -> None:
@@ -228,8 +231,9 @@ class Flusher:
             else:
                 await self._hooks.reach("flush.committed")
                 tell(self._hints, groups, result, told=told)
+                clean, plain = result.is_clean(), result.plain
                 for group in groups:
-                    self._leave(group, result.outcomes(group))
+                    self._leave(group, plain if clean and len(group.members) == 1 else result.outcomes(group))
                 return
 
     async def _send(self, groups: Sequence[Group], lock_timeout: str) -> tuple[Written, bool]:

@@ -99,15 +99,15 @@ class Listener:
             self._tell("gap", ())
             self._listening = True
             self._anew.set()
-            loop.add_reader(socket, self._read, connection)
+            loop.add_reader(socket, self._read, connection, socket)
             try:
-                self._read(connection)  # what came with the last answer rings no bell
+                self._read(connection, socket)  # what came with the last answer rings no bell
                 await self._changed.wait()
             finally:
                 loop.remove_reader(socket)
         raise self._broke
 
-    def _read(self, connection: Connection) -> None:
+    def _read(self, connection: Connection, socket: int) -> None:
         """Take what has come; a callback of the loop."""
         try:
             connection.pgconn.consume_input()
@@ -117,7 +117,7 @@ class Listener:
         except psycopg.Error as error:
             self._broke = error
             self._changed.set()
-            asyncio.get_running_loop().remove_reader(connection.fileno())
+            asyncio.get_running_loop().remove_reader(socket)
 
     def _take(self, notify: Notify) -> None:
         if notify.channel == self._probe:

@@ -32,6 +32,9 @@ class Profiling:
     def watch(self, function: FunctionType) -> None:
         pass
 
+    def watches(self, function: object) -> bool:
+        return self.active and self._turns.get(function, 0) < PROFILED_TURNS
+
     def begin(self, function: object) -> bool:
         turns = self._turns.get(function, 0)
         if turns >= PROFILED_TURNS or not self.active or sys.getprofile() is not None:

@@ -108,6 +108,10 @@ class Watch:
             self._method.watch(function)
             self.register(function.__dict__.get("__wrapped__"))
 
+    def watches(self, function: object) -> bool:
+        """Say whether turns of a registered function are still to be framed."""
+        return self._method.watches(function)
+
     def end(self) -> None:
         """Close the turn, in the thread that opened it."""
         self._method.end()
@@ -141,6 +145,7 @@ class _Method(Protocol):
     active: bool
 
     def watch(self, function: FunctionType) -> None: ...
+    def watches(self, function: object) -> bool: ...
     def begin(self, function: object) -> bool: ...
     def end(self) -> None: ...
     def close(self) -> None: ...
@@ -312,6 +317,9 @@ if sys.version_info >= (3, 12):
         def _forget(self, key: int, _: weakref.ref[CodeType]) -> None:
             self._looks.pop(key, None)
             self._codes.pop(key, None)
+
+        def watches(self, function: object) -> bool:
+            return False
 
         def begin(self, function: object) -> bool:
             return False
