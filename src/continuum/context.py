@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from continuum._core.codec import ANY
-from continuum._core.commands import SendSignal
+from continuum._core.commands import RunActivity, SendSignal
 from continuum._core.jsontext import canonical, load
 from continuum._core.keys import check_text
 from continuum._tracing import attach
@@ -21,13 +21,8 @@ from continuum.workflow import current
 
 __all__ = ["ActivityInfo", "ParentRef", "RunInfo", "activity_info", "parent", "run_info"]
 
-
-class Called(Protocol):
-    """An attempt at an activity, as its own code may see it."""
-
-    def called(self) -> tuple[str, int, str, str, int, str | None]: ...
-
-
+# The run that asked, its generation and traceparent; what it asked for; the number of the attempt.
+Called = tuple[tuple[str, int, str | None], RunActivity, int]
 CALLED: ContextVar[Called] = ContextVar("continuum_activity")
 
 
@@ -131,16 +126,17 @@ def activity_info() -> ActivityInfo:
     called = CALLED.get(None)
     if called is None:
         raise WorkflowMisuse("activity_info() works only in an activity that a workflow asked for")
-    return ActivityInfo(*called.called())
+    (run_id, generation, trace), request, attempt = called
+    return ActivityInfo(run_id, generation, request.key, request.name, attempt, trace)
 
 
-def enter_activity(called: Called, trace: str | None) -> None:
+def enter_activity(called: Called) -> None:
     """Let the running context be that of an attempt: what it is called for, and part of the run's trace.
 
     To be called in a context of the attempt's own: nothing is undone.
     """
     CALLED.set(called)
-    if trace is not None:
+    if (trace := called[0][2]) is not None:
         attach(trace)
 
 

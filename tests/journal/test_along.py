@@ -156,6 +156,16 @@ async def test_an_end_that_is_heard_before_the_start_is_answered_is_asked_for(
     running.cancel()
 
 
+async def test_what_somebody_discards_is_prepared_anew(database: str) -> None:
+    wire = Wire(await connect(database, name="wire", prepared=True))
+    assert await wire.rows(b"select 1", []) == [(1,)]
+    await wire.connection.execute(b"deallocate all")
+    with pytest.raises(psycopg.errors.InvalidSqlStatementName):
+        await wire.rows(b"select 1", [])
+    assert await wire.rows(b"select 1", []) == [(1,)]
+    await wire.connection.close()
+
+
 async def test_who_is_not_told_finds_out_though_others_ask_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The hint of an end is lost when a worker dies right after its commit."""
     monkeypatch.setattr("continuum._journal.ends.POLL_S", 0.01)

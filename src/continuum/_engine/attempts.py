@@ -79,11 +79,6 @@ class Attempt:
         again.before = failure
         return again
 
-    def called(self) -> tuple[str, int, str, str, int, str | None]:
-        """Return what it is called for: run id, generation, key, name, number, traceparent."""
-        run_id, generation, trace = self.about
-        return run_id, generation, self.request.key, self.request.name, self.number, trace
-
     def disarm(self) -> None:
         """Cancel the timer, if one is set."""
         if self.timer is not None:
@@ -153,7 +148,7 @@ def _is_collected(attempt: Attempt, error: BaseException) -> bool:
 
 def _call(attempt: Attempt) -> Any:
     activity = attempt.activity
-    enter_activity(attempt, attempt.about[2])
+    enter_activity((attempt.about, attempt.request, attempt.number))
     attempt.final = True
     arguments = activity.arguments.decode(attempt.request.input)
     attempt.final = False

@@ -56,7 +56,7 @@ class Cache:
             self._wanted.clear()
             began = now()
             pause = SHORT_S if self._let_leave() else self._pause_s
-            least = max(LEAST_PAUSE_S, SHARE * (now() - began))
+            least = min(max(LEAST_PAUSE_S, SHARE * (now() - began)), LONGEST_PAUSE_S)
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(pause, least)):
                     await self._wanted.wait()

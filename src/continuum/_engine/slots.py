@@ -59,7 +59,7 @@ class Slots:
         self.both = Lane(limit, threaded=False), Lane(threads, threaded=True)
         self.lanes: dict[object, Lane] = {}  # by a definition's parameters, which its copies share
         self._threads = Threads(threads, "continuum-activity")
-        self._young: dict[Attempt, None] = {}  # first attempts not told of as begun, the oldest first
+        self._young: dict[Attempt, None] = {}  # that have begun not long ago, the oldest first
         self.some = asyncio.Event()  # there is something to scan, or was when it was last scanned
         self.leavers = Leavers(self._stop, self._free)
         self._returns: list[Attempt] = []  # attempts whose tasks have ended and nobody was told yet
@@ -121,7 +121,7 @@ class Slots:
             del self._young[attempt]
             if attempt.task is not None and attempt.task.done():  # somebody cancelled all tasks that there are
                 self._never_entered(attempt, attempt.task)
-            else:
+            elif attempt.number == 1:
                 self._begun(attempt)
         if self.leavers:
             self.leavers.scan(now)
@@ -153,11 +153,10 @@ class Slots:
         lane.free -= 1
         attempt.holds = True
         attempt.began = self._time()
-        if attempt.number == 1:
-            if not self._young and not self.some.is_set():
-                self.some.set()
-            self._young[attempt] = None
-        else:
+        if not self._young and not self.some.is_set():
+            self.some.set()
+        self._young[attempt] = None
+        if attempt.number > 1:
             self.call_soon(self._tell_begun, attempt)
         if lane.threaded:
             self._begin_in_thread(attempt)

@@ -246,9 +246,10 @@ def failure_of(fault: Fault) -> Failure:
 def _let_go_with_its_end(taken: TurnTaken) -> None:
     """Let the machine of a run that ends go before its commit, which may wait for its parent's with thousands.
 
-    One that has heard of children stays: listeners are told what those are called.
+    One that has heard of children, or starts some, stays: listeners are told what those are called.
     """
-    if taken.commit is not None and isinstance(taken.commit.status, _ENDS) and not taken.heard:
+    commit = taken.commit
+    if commit is not None and isinstance(commit.status, _ENDS) and not (taken.heard or commit.children):
         taken.run.let_go()
 
 

@@ -25,7 +25,6 @@ from continuum._journal.protocol import Journal
 
 logger = logging.getLogger("continuum.engine")
 SLICE_S = 0.004  # of the loop's time for turns, before others have theirs
-TURNS_A_LOOK = 8  # at the clock
 LARGEST_HELD = 64_000  # bytes of an outcome that waits for its parent's commit: four hundred may travel together
 MOST_TOGETHER = 200  # rows of an ended child that wait for its parent's commit; with more it commits alone
 
@@ -105,12 +104,11 @@ class Turns:
         try:
             with Sitting():
                 while queue and at < until:
-                    for _ in range(min(len(queue), TURNS_A_LOOK)):
-                        run = queue.popleft()
-                        run.queued = False
-                        run.active_at = at
-                        if not (run.gone or run.committing or run.loading):
-                            self._take(run)
+                    run = queue.popleft()
+                    run.queued = False
+                    run.active_at = at
+                    if not (run.gone or run.committing or run.loading):
+                        self._take(run)
                     at = now()
         finally:
             if queue:

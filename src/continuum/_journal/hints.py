@@ -179,7 +179,8 @@ class Hints:
                 self._along_at = time() + APART_S
             return done, True
         except (psycopg.Error, DatabaseBusy, DatabaseRefused) as error:
-            if isinstance(error, psycopg.Error) and is_lock_timeout(error):  # of a row, most likely
+            cause = error if isinstance(error, psycopg.Error) else error.__cause__
+            if isinstance(cause, psycopg.Error) and is_lock_timeout(cause):  # of a row, most likely
                 raise
             logger.info("a commit that tells is refused: %s; written again without telling", one_line(error))
             self._along_at = time() + APART_S

@@ -193,7 +193,10 @@ class Lanes:
             ) from error
 
     async def take(self, steps: Steps[T]) -> T:
-        """Run steps, each a transaction of its own: the first as a ``write``, the others only read."""
+        """Run steps, each a transaction of its own: the first as a ``write``, the others only read.
+
+        Raises ``DatabaseUnreachable`` whatever is wrong with a read: the write has happened.
+        """
         run = self.write
         try:
             step = next(steps)
@@ -203,6 +206,10 @@ class Lanes:
         except StopIteration as end:
             result: T = end.value
             return result
+        except (DatabaseBusy, DatabaseRefused) as error:
+            if run == self.write:
+                raise
+            raise DatabaseUnreachable(f"it is written, but what came of it cannot be read: {error}") from error
 
     async def close(self) -> None:
         """Close every connection."""

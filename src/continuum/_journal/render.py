@@ -106,7 +106,7 @@ def _rendered(
         number = b"null" if group is None else b"%d" % group
         published = b"" if commit.published is None else b',"say":true,"pub":%b' % commit.published
         details = b'{"r":%b,"grp":%b%b%b}' % (run, number, _status(status), published)
-    if isinstance(status, Continue):
+    if isinstance(status, Continue) and status.entries:
         rows.setdefault("entries", []).extend(entry_rows(lease[0], commit.generation + 1, 0, status.entries))
     if commit.messages:
         rows["messages"] = [_message(run, message) for message in commit.messages]

@@ -19,6 +19,7 @@ from psycopg.adapt import PyFormat, Transformer
 from continuum._journal.connections import Connection
 
 MOST_PREPARED = 300
+_COPYING = (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH)
 CANCEL_S = 5.0
 
 
@@ -47,7 +48,11 @@ class Wire:
                 pgconn.send_query_prepared(name, values, formats)
             else:
                 pgconn.send_query_params(text, values, types, formats)
-            result = await self._result()
+            try:
+                result = await self._result()
+            except (errors.InvalidSqlStatementName, errors.FeatureNotSupported):
+                self._names.clear()  # somebody has discarded what was prepared, or altered a table
+                raise
             if result.status != pq.ExecStatus.TUPLES_OK:
                 return []
             transformer.set_pgresult(result)
@@ -107,6 +112,9 @@ class Wire:
                         end(None)
                         return
                     results.append(result)
+                    if result.status in _COPYING:  # which would never end
+                        end(psycopg.ProgrammingError("no statement here copies"))
+                        return
             except psycopg.Error as error:
                 end(error)
 
@@ -115,15 +123,14 @@ class Wire:
             if self._give_up is None:
                 return
             self._give_up = None
-            loop.remove_reader(socket)
-            if unsent:
-                loop.remove_writer(socket)
-            if done.done():
-                return
-            if error is None:
-                done.set_result(None)
-            else:
-                done.set_exception(error)
+            if not done.done():
+                if error is None:
+                    done.set_result(None)
+                else:
+                    done.set_exception(error)
+            for remove in (loop.remove_reader, loop.remove_writer) if unsent else (loop.remove_reader,):
+                with suppress(OSError):  # libpq has closed it already
+                    remove(socket)
 
         unsent = pgconn.flush()
         self._give_up = end

@@ -261,7 +261,7 @@ class _HostCall:
         self._task = self._host.create_task(self._run(), context=self._doing.context())
 
     async def _run(self) -> None:
-        enter_activity(self._called, self._called.called()[-1])
+        enter_activity(self._called)
         try:
             value = self._function()
             if inspect.isawaitable(value):
