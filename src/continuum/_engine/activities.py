@@ -154,8 +154,8 @@ class Activities:
         """Report results; after a failure try again, or report that."""
         now_us = self._now_us()
         for attempt in attempts:
-            if attempt.abandoned:  # by what was told of one before it
-                continue
+            if self._asked.get(attempt.owner, {}).get(attempt.request.key) is not attempt:
+                continue  # nobody waits for it since one before it was told of
             try:
                 if (result := attempt.result) is None or attempt.expired:
                     self._failed(attempt)
