@@ -10,6 +10,7 @@ from continuum import (
     ChildFailed,
     ChildRef,
     Failure,
+    Workflow,
     as_completed,
     await_child,
     await_children,
@@ -17,7 +18,10 @@ from continuum import (
     start_child,
     workflow,
 )
-from continuum._core.commands import CancelChild
+from continuum._core import events as e
+from continuum._core.commands import CancelChild, CompleteRun
+from continuum._core.ends import is_only_noted
+from continuum._core.machine import Machine, RunContext, Turn
 
 
 @workflow
@@ -429,3 +433,36 @@ def test_a_done_callback_is_called_once_and_can_be_dropped() -> None:
     run.child_completed("p1", "r1")
     run.child_completed("p0", "r0")
     assert run.result == ["run-1/p0", "afterwards", "1", "0"]
+
+
+@workflow
+async def by_await_children_twice_over() -> list[str]:
+    refs = start()
+    return await await_children([refs[0], refs[0]]) + await await_children(refs)
+
+
+@pytest.mark.parametrize(
+    ("flow", "noted"),
+    [
+        (by_await_children, ["p2", "p0"]),
+        (by_await_children_twice_over, ["p2"]),  # p0 is waited for twice
+        (by_gather, []),
+        (by_loop, ["p2"]),
+    ],
+)
+def test_an_end_that_wakes_nobody_is_taken_in_as_by_a_turn(flow: Workflow[None, Any], noted: list[str]) -> None:
+    ends = [e.ChildCompleted(at, f"p{number}", b'"r%d"' % number) for at, number in enumerate((2, 0, 1), 2)]
+    machine, other = Machine(flow, RunContext("r")), Machine(flow, RunContext("r"))
+    assert machine.apply(e.RunStarted(1, b"null")) == other.apply(e.RunStarted(1, b"null"))
+    found: list[str] = []
+    for end in ends:
+        turn = machine.apply(end)
+        if is_only_noted(other, end):
+            assert turn == Turn(())
+            found.append(end.key)
+        else:
+            assert other.apply(end) == turn
+    assert found == noted
+    assert isinstance(other.closing, CompleteRun)
+    machine.discard()
+    other.discard()

@@ -7,7 +7,7 @@ import pytest
 from continuum import Failure, Workflow, activity, continue_as_new, start_child, wait_signal, workflow
 from continuum._core import commands as c
 from continuum._core import events as e
-from continuum._core.effects import Cancellation, Effects, NewRun, effects, to_parent
+from continuum._core.effects import Cancellation, Effects, NewRun, effects, for_parent, to_parent
 from continuum._core.entries import Entry, event_of_entry
 from continuum._core.machine import Machine, RunContext
 from continuum.policies import ChildOptions
@@ -85,7 +85,7 @@ def test_a_turn_that_ends_the_run_asks_for_nothing_more_but_keeps_what_it_decide
     assert isinstance(found.closing, c.FailRun)
     assert found.requests == ()
     assert [child.run_id for child in found.children] == ["batch/part/ship-1"]
-    (message,) = found.messages
+    message = to_parent("batch/part", found.closing)
     assert (message.run_id, message.type, message.key) == ("batch", "child_failed", "part")
 
 
@@ -98,14 +98,10 @@ def test_a_turn_that_ends_the_run_asks_for_nothing_more_but_keeps_what_it_decide
     ],
 )
 def test_how_a_child_ends_is_what_its_parent_reads(closing: c.CompleteRun, event: e.Event) -> None:
-    message = to_parent(RunContext("a/b/part", depth=2), closing)
-    assert message is not None
+    message = to_parent("a/b/part", closing)
     assert message.run_id == "a/b"
     assert event_of_entry(Entry(message.type, message.key, 7, message.payload)) == event
-
-
-def test_a_root_tells_nobody_how_it_ends() -> None:
-    assert to_parent(RunContext("batch"), c.CompleteRun(b"null")) is None
+    assert for_parent("part", closing, 7) == event
 
 
 def test_a_run_that_continues_tells_nobody_and_hands_on_what_it_has_not_read() -> None:

@@ -19,7 +19,7 @@ from continuum import (
     workflow,
 )
 from continuum._core import events as e
-from continuum._core.commands import RunActivity
+from continuum._core.commands import CompleteRun, RunActivity
 from continuum._core.entries import Entry
 from continuum._engine.clock import Clock
 from continuum._engine.resident import Arrival, Resident, TurnTaken
@@ -204,8 +204,7 @@ def test_an_end_is_told_apart_from_what_is_written() -> None:
     assert taken.commit is not None
     assert taken.commit.status == Complete(b"4")
     assert taken.commit.messages == ()
-    assert taken.outcome is not None
-    assert (taken.outcome.run_id, taken.outcome.type, taken.outcome.key) == ("r", "child_completed", "leaf-4")
+    assert taken.outcome == CompleteRun(b"4")
 
 
 def test_a_root_that_ends_tells_nobody() -> None:

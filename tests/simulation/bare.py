@@ -17,7 +17,7 @@ from typing import Any
 from continuum import Failure
 from continuum._core import commands as c
 from continuum._core import events as e
-from continuum._core.effects import Effects, NewRun, effects
+from continuum._core.effects import Effects, Message, NewRun, effects, to_parent
 from continuum._core.entries import Entry, event_of_entry
 from continuum._core.machine import Machine, RunContext, Turn
 from continuum.policies import Retry
@@ -202,15 +202,20 @@ class Bare:
         for new in made.children:
             self._insert(new)
         for message in made.messages:
-            to = self.runs.get(message.run_id)
-            if to is not None and to.state == "running":
-                to.mail.append(event_of_entry(Entry(message.type, message.key, 0, message.payload)))
+            self._tell(message)
         for request in made.requests:
             self._request(run, request)
+        if run.context.depth and isinstance(made.closing, c.CompleteRun | c.FailRun | c.CancelRun):
+            self._tell(to_parent(run.context.run_id, made.closing))
         if made.closing is not None:
             self._close(run, made)
         for cancel in made.cancels:
             self._cancel(cancel.run_id, cancel.reason)
+
+    def _tell(self, message: Message) -> None:
+        to = self.runs.get(message.run_id)
+        if to is not None and to.state == "running":
+            to.mail.append(event_of_entry(Entry(message.type, message.key, 0, message.payload)))
 
     def _request(self, run: Run, request: c.Request) -> None:
         match request:

@@ -2,7 +2,8 @@
 
 The rule: every command is one line here and nothing else in the engine looks at commands. What is in ``entries``,
 ``children``, ``messages`` and ``cancels`` commits together or not at all; ``requests`` are acted on after it. A
-message is an entry of the run it goes to, without a time: whoever journals it stamps it.
+message is an entry of the run it goes to, without a time: whoever journals it stamps it. How a run's end reaches
+its parent is no part of this, for there are two ways: ``to_parent`` is the message, ``for_parent`` the event.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from continuum.policies import ChildOptions
 # What the end of a run does to the runs below it: nothing; it cancels its live children that are to close with it,
 # and all below those; it cancels every live run below it.
 Descendants: TypeAlias = Literal["leave", "close", "cancel"]
+End: TypeAlias = c.CompleteRun | c.FailRun | c.CancelRun
 
 
 @value
@@ -102,6 +104,13 @@ def effects(context: RunContext, event: e.Event, turn: Turn) -> Effects:
     closing, entries = turn.closing, [] if type(event) is e.RunStarted else [entry_of_event(event)]
     if not turn.commands and closing is None:  # most ends of children
         return Effects(tuple(entries))
+    if type(closing) is c.CompleteRun and len(turn.commands) == 1:  # most ends of runs
+        return Effects(
+            tuple(entries),
+            closing=closing,
+            descendants="close" if closing.closes_children else "leave",
+            deadlines=_deadlines(context, closing) if closing.child_deadlines else (),
+        )
     children: list[NewRun] = []
     messages: list[Message] = []
     cancels: list[Cancellation] = []
@@ -118,9 +127,6 @@ def effects(context: RunContext, event: e.Event, turn: Turn) -> Effects:
         elif type(command) in _DECISIONS:
             entries.append(entry_of_decision(cast("c.Decision", command), event.at_us))
         match command:
-            case c.CompleteRun() | c.FailRun() | c.CancelRun():
-                if (outcome := to_parent(context, command)) is not None:
-                    messages.append(outcome)
             case c.SendSignal(key, run_id, name, payload):
                 # The id makes it one signal however often it is delivered, across generations of the receiver.
                 delivery = f"{context.run_id}/{context.generation}/{key}"
@@ -167,23 +173,24 @@ def _new_run(context: RunContext, start: c.StartChild) -> NewRun:
     )
 
 
-def to_parent(context: RunContext, closing: c.CompleteRun | c.FailRun | c.CancelRun) -> Message | None:
-    """Return how a run's end reaches its parent's inbox, or None for a root."""
-    if context.depth == 0:
-        return None
-    parent, _, key = context.run_id.rpartition("/")
-    outcome: e.ChildOutcome
+def to_parent(run_id: str, closing: End) -> Message:
+    """Return how the end of a child reaches its parent's inbox."""
+    parent, _, key = run_id.rpartition("/")
+    entry = entry_of_event(for_parent(key, closing, 0))
+    return Message(parent, entry.type, key, entry.payload)
+
+
+def for_parent(key: str, closing: End, at_us: int) -> e.ChildOutcome:
+    """Return the end of a child as its parent hears it."""
     match closing:
         case c.CompleteRun(result):
-            outcome = e.ChildCompleted(0, key, result)
+            return e.ChildCompleted(at_us, key, result)
         case c.FailRun(failure):
-            outcome = e.ChildFailed(0, key, failure)
+            return e.ChildFailed(at_us, key, failure)
         case c.CancelRun(reason):
-            outcome = e.ChildCancelled(0, key, reason)
+            return e.ChildCancelled(at_us, key, reason)
         case _:
             assert_never(closing)
-    entry = entry_of_event(outcome)
-    return Message(parent, entry.type, key, entry.payload)
 
 
 def _descendants(closing: c.Closing) -> Descendants:

@@ -58,8 +58,8 @@ def entry_of_event(event: e.Event) -> Entry:
             return Entry("activity_started", key, at, b'{"attempt":%d}' % attempt)
         case e.TimerFired(at, key):
             return Entry("timer_fired", key, at, b"{}")
-        case e.ChildCompleted(at, key, result):
-            return Entry("child_completed", key, at, b"%b%b}" % (_CHILD_RESULT, result))
+        case e.ChildCompleted():
+            return entry_of_child(event)
         case e.ChildFailed(at, key, failure):
             return Entry("child_failed", key, at, b'{"error":%b}' % encode_failure(failure))
         case e.ChildCancelled(at, key, reason):
@@ -77,6 +77,11 @@ def entry_of_event(event: e.Event) -> Entry:
             return Entry("cancel_requested", "", at, dump({"reason": reason}))
         case e.RunStarted(at):
             return Entry("run_started", "", at, _start(event))
+
+
+def entry_of_child(event: e.ChildCompleted) -> Entry:
+    """Return the entry that records that a child has completed."""
+    return Entry("child_completed", event.key, event.at_us, b"%b%b}" % (_CHILD_RESULT, event.result))
 
 
 def _start(event: e.RunStarted) -> bytes:

@@ -18,6 +18,7 @@ from continuum._core import events as e
 from continuum._core.child import Callback, Child, Outcome
 from continuum._core.codec import Codec
 from continuum._core.decisions import Decisions
+from continuum._core.ends import AllEnded
 from continuum._core.entries import entry_of_event, value_in
 from continuum._core.failure import CHILD_TIMED_OUT, child_error
 from continuum._core.keys import MAX_KEY_BYTES, Scope, check_child_key, child_run_id
@@ -69,6 +70,7 @@ class Family:
         "_refused",
         "_refused_in",
         "_run_id",
+        "get",
         "knows_all",
     )
 
@@ -80,6 +82,7 @@ class Family:
         self._depth = of.depth
         self._limit = of.max_child_depth
         self._children: dict[str, Child] = {}
+        self.get = self._children.get  # the child of a key, if this machine has heard of it and not let it go
         self._carried_closing = False
         self._let_go: dict[str, str] = {}  # workflows of the last that were let go, by key
         self.knows_all = of.generation == 1  # whether a key that is not here names no child yet
@@ -188,14 +191,7 @@ class Family:
         if not open_ or (fail_fast and self.first_failed(children) is not None):
             return
         future = self._loop.create_future()
-        left = len(open_)
-
-        def wake() -> None:
-            nonlocal left
-            left -= 1
-            if not future.done() and (left == 0 or (fail_fast and self._last_failed)):
-                future.set_result(None)
-
+        wake = AllEnded(future, len(open_), (lambda: self._last_failed) if fail_fast else None)
         for child in open_:
             self.ask(child)
             child.waiters.append(wake)
@@ -246,7 +242,23 @@ class Family:
                 self._decisions.diverge(entry_of_event(event), words, "", event.key)
             child = self._children[event.key] = Child(event.key, child_run_id(self._run_id, event.key))
         if child.outcome is None:
-            self._settle(child, event)
+            self.settle(child, event)
+
+    def settle(self, child: Child, outcome: Outcome) -> None:
+        """Keep how a child ended, and tell who waits for it."""
+        self._ended += 1
+        child.order = self._ended
+        child.outcome = outcome
+        if child.deadline is not None:
+            child.deadline.cancel()
+            child.deadline = None
+        self._last_failed = not isinstance(outcome, e.ChildCompleted)
+        if child.waiters:
+            waiters, child.waiters = child.waiters, []
+            for wake in waiters:
+                wake()
+        if child.fleeting:
+            self._forget_ended(child)
 
     def value(self, child: Child, workflow: str, codec: Codec[Any]) -> Any:
         """Return the result of a child that has ended, or raise how it ended."""
@@ -362,22 +374,7 @@ class Family:
         if child.outcome is not None:
             return
         self.cancel(child, "", "timeout", timed_out=True)
-        self._settle(child, e.ChildFailed(self._loop.now_us, child.key, CHILD_TIMED_OUT))
-
-    def _settle(self, child: Child, outcome: Outcome) -> None:
-        self._ended += 1
-        child.order = self._ended
-        child.outcome = outcome
-        if child.deadline is not None:
-            child.deadline.cancel()
-            child.deadline = None
-        self._last_failed = not isinstance(outcome, e.ChildCompleted)
-        if child.waiters:
-            waiters, child.waiters = child.waiters, []
-            for wake in waiters:
-                wake()
-        if child.fleeting:
-            self._forget_ended(child)
+        self.settle(child, e.ChildFailed(self._loop.now_us, child.key, CHILD_TIMED_OUT))
 
     def _forget_ended(self, child: Child) -> None:
         del self._children[child.key]

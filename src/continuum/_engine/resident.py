@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from continuum._core.commands import Request, StartChild
-from continuum._core.effects import Effects, Message
+from continuum._core.effects import Effects, End
 from continuum._core.entries import Entry
 from continuum._core.events import ChildOutcome, Event
 from continuum._core.machine import Machine
@@ -37,15 +37,17 @@ class Arrival(NamedTuple):
 class TurnTaken:
     """Turns of one run that make one commit: taken, and not yet known to be durable.
 
-    ``outcome`` is the end of the run as its parent is to hear it; it is no part of ``commit``. ``ended`` are turns
-    of its children that go with it. ``requests`` are acted on after the commit. ``heard`` are ends of children, by
-    their keys, of which listeners are to be told. ``started`` are keys of children that may be an earlier
-    generation's, ``unsure`` durable starts of which it is not known whether they are.
+    ``outcome`` is the end of the run if its parent is to hear it; it is no part of ``commit``. ``ended`` are turns
+    of its children that go with it, ``rows`` how many all of them write, known while it waits for its own parent.
+    ``requests`` are acted on after the commit. ``heard`` are ends of children, by key, of which listeners are
+    to be told. ``started`` are keys of children that may be an earlier generation's, ``unsure`` durable starts of
+    which it is not known whether they are.
     """
 
     # What most turns do not have is the class's: one is made for every turn.
     commit: Commit | None = None
-    outcome: Message | None = None
+    outcome: End | None = None
+    rows: int = 0
     fault: Failure | None = None
     started: frozenset[str] = frozenset()
     unsure: Sequence[StartChild] = ()
@@ -72,9 +74,11 @@ class TurnTaken:
 
     def weight(self) -> int:
         """Return how many rows this one and those that go with it write, roughly."""
-        weight = len(self.turns) + 1
+        weight = 1
+        if self.commit is not None:
+            weight += len(self.commit.entries) + len(self.commit.children) + len(self.commit.messages)
         for ended in self.ended:
-            weight += ended.weight()
+            weight += ended.rows
         return weight
 
 

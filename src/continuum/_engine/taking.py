@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 
 from continuum._core import commands as c
 from continuum._core import events as e
-from continuum._core.effects import Effects, NewRun, effects
-from continuum._core.entries import entry_of_event, event_of_entry
+from continuum._core.effects import Effects, End, NewRun, effects
+from continuum._core.ends import is_only_noted
+from continuum._core.entries import Entry, entry_of_child, entry_of_event, event_of_entry
 from continuum._core.failure import encode_failure
 from continuum._core.faults import Divergence, Fault, Forbidden
 from continuum._core.machine import Machine, RunContext, Turn
@@ -122,13 +123,17 @@ class Taker:
         assert machine is not None
         rows = 0
         while arrivals and rows < MOST_ROWS and taken.fault is None and machine.closing is None:
+            if not taken.started and type(arrivals[0].event) is e.ChildCompleted:
+                rows += self._take_ends(run, machine, taken, consumed)
+                if rows >= MOST_ROWS or not arrivals:
+                    return
             arrival = arrivals[0]
             event = arrival.event
             if taken.started and isinstance(event, e.ChildOutcome) and event.key in taken.started:
                 return  # it was there before this commit starts the child, so it is an earlier one's
             rows += 1
             for ended in arrival.ended:
-                rows += ended.weight()
+                rows += ended.rows
             void = event is None or (type(event) in _MAY_BE_VOID and _is_void(run, machine, event))
             if event is not None and not void:
                 turn = machine.apply(event)
@@ -143,6 +148,30 @@ class Taker:
             taken.ended += arrival.ended
             if arrival.mail is not None:
                 consumed.append(arrival.mail)
+
+    def _take_ends(self, run: Resident, machine: Machine, taken: TurnTaken, consumed: list[int]) -> int:
+        """Take in the ends of children that have arrived, up to one that wakes somebody; return how many rows.
+
+        Nearly every child of many ends like that, and then there is an entry to write and nothing else.
+        """
+        arrivals, entries, rows = run.arrivals, list[Entry](), 0
+        while arrivals and rows < MOST_ROWS:
+            event, mail, turns = arrivals[0]
+            if type(event) is not e.ChildCompleted or not is_only_noted(machine, event):
+                break
+            arrivals.popleft()
+            entries.append(entry_of_child(event))
+            rows += 1
+            for ended in turns:
+                rows += ended.rows
+                taken.ended.append(ended)
+            if mail is not None:
+                consumed.append(mail)
+            if turns or mail is not None:
+                taken.heard.append((e.ChildCompleted, event.key))
+        if entries:
+            taken.turns.append(Effects(tuple(entries)))
+        return rows
 
     def _note(self, run: Resident, taken: TurnTaken, event: e.Event, turn: Turn) -> None:
         if turn.fault is not None:
@@ -175,8 +204,8 @@ class Taker:
         elif found.closing is not None:
             status = self._status(run, found)
         messages = found.messages
-        if isinstance(status, _ENDS) and claimed.depth:
-            taken.outcome, messages = messages[-1], messages[:-1]
+        if claimed.depth and status.__class__ in _ENDS:
+            taken.outcome = cast("End", found.closing)
         said = found.published is not None
         if status is KEEP and not (found.entries or consumed or taken.ended or found.cancels or messages or said):
             return None
@@ -249,7 +278,7 @@ def _let_go_with_its_end(taken: TurnTaken) -> None:
     One that has heard of children, or starts some, stays: listeners are told what those are called.
     """
     commit = taken.commit
-    if commit is not None and isinstance(commit.status, _ENDS) and not (taken.heard or commit.children):
+    if commit is not None and commit.status.__class__ in _ENDS and not (taken.heard or commit.children):
         taken.run.let_go()
 
 

@@ -11,8 +11,10 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
+from continuum._core import commands as c
 from continuum._core import events as e
-from continuum._core.entries import Entry, event_of_entry
+from continuum._core.effects import for_parent, to_parent
+from continuum._core.entries import entry_of_event, event_of_entry
 from continuum._core.loop import Sitting
 from continuum._engine.clock import Clock
 from continuum._engine.hooks import EngineHooks
@@ -156,17 +158,28 @@ class Turns:
 
     def _held_for_parent(self, taken: TurnTaken) -> bool:
         """Hold an ended run's commit back for its parent's next one, if the parent lives here."""
-        outcome = taken.outcome
+        outcome, commit = taken.outcome, taken.commit
         assert outcome is not None
-        assert taken.commit is not None
-        parent = self._residents.by_id.get(outcome.run_id)
-        if parent is None or parent.machine is None or outcome.key in parent.comparing:
+        assert commit is not None
+        parent_run_id, _, key = commit.run_id.rpartition("/")
+        parent = self._residents.by_id.get(parent_run_id)
+        if parent is None or parent.machine is None or key in parent.comparing:
             return False
-        if taken.commit.cancels or taken.commit.descendants != "leave":  # it goes alone, and takes its time
+        if commit.cancels or commit.descendants != "leave":  # it goes alone, and takes its time
             return False
-        if taken.weight() > MOST_TOGETHER or len(outcome.payload) > LARGEST_HELD:
+        taken.rows = taken.weight()
+        if taken.rows > MOST_TOGETHER:
             return False
-        event = event_of_entry(Entry(outcome.type, outcome.key, self._clock.now_us(), outcome.payload))
+        event: e.Event
+        if type(outcome) is c.CompleteRun:
+            if len(outcome.result) > LARGEST_HELD:
+                return False
+            event = e.ChildCompleted(self._clock.now_us(), key, outcome.result)
+        else:  # as its entry says it, in live turns as on replay
+            entry = entry_of_event(for_parent(key, outcome, self._clock.now_us()))
+            if len(entry.payload) > LARGEST_HELD:
+                return False
+            event = event_of_entry(entry)
         parent.arrivals.append(Arrival(event, None, (taken,)))
         self.schedule(parent)
         return True
@@ -176,7 +189,8 @@ class Turns:
         commit = taken.commit
         assert commit is not None
         if taken.outcome is not None:
-            commit = taken.commit = commit._replace(messages=(*commit.messages, taken.outcome))
+            message = to_parent(commit.run_id, taken.outcome)
+            commit = taken.commit = commit._replace(messages=(*commit.messages, message))
             taken.outcome = None
         members: tuple[TurnTaken, ...] = (taken,)
         commits: tuple[Commit, ...] = (commit,)

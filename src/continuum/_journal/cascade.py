@@ -17,7 +17,6 @@ from continuum._core import commands as c
 from continuum._core.effects import to_parent
 from continuum._core.failure import encode_failure
 from continuum._core.jsontext import dump
-from continuum._core.machine import RunContext
 from continuum._journal.connections import JsonText
 from continuum._journal.hints import Hints
 from continuum._journal.statements import Statement, statement
@@ -93,8 +92,7 @@ def stopped(run_id: str, reason: str, *, timed_out: bool = False) -> Root:
     """Return a run that somebody cancels, or its timeout. Raises ``DatabaseRefused`` for what cannot be stored."""
     if not is_storable(reason):  # with NUL in it, a parent could never journal what it is told
         raise DatabaseRefused(f"the reason for cancelling run {run_id!r} cannot be stored: {reason!r}")
-    told = to_parent(RunContext(run_id, 1, run_id.count("/")), c.CancelRun(reason))
-    payload = None if told is None else told.payload
+    payload = to_parent(run_id, c.CancelRun(reason)).payload if "/" in run_id else None
     if timed_out:
         payload = dump({"reason": reason, "timed_out": True})
     error = encode_failure(Failure("cancelled", reason, timed_out=timed_out))
