@@ -64,9 +64,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self.unhandled: list[dict[str, Any]] = []  # the first few exceptions that nobody looked at
         self.root = Scope()
         self._ready: deque[Handle] = deque()
-        self._number = crc32(run_id.encode("utf-8", "surrogatepass"))
+        self.number = crc32(run_id.encode("utf-8", "surrogatepass"))
         self.budget = 0  # how many callbacks this turn may still run; set by the machine
-        self._kept = Kept()
+        self._kept: Kept | None = None  # made with the second task, or the first async generator
+        self._main: WorkflowTask | None = None
         self._host: Any = None  # the loop that is running outside of a turn
         self._alone: Sitting | None = None  # of this turn, if it is none of several
 
@@ -127,7 +128,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     def spawn(self, coro: Coroutine[Any, Any, Any]) -> WorkflowTask:
         """Start the main task, in a context of its own: nothing of the host's leaks in."""
-        return self._task(coro, "main", Context(), self.root)
+        self._main = main = WorkflowTask(coro, loop=self, name="main", context=Context(), scope=self.root)
+        return main
 
     def spawn_as(self, coro: Coroutine[Any, Any, Any], name: str, context: Context, scope: Scope) -> None:
         """Start a task that no task of the workflow's makes, under a path of its own."""
@@ -135,12 +137,12 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     def keep(self, generator: AsyncGenerator[Any, Any]) -> None:
         """Keep an async generator until the run is let go."""
-        self._kept.generator(generator)
+        self._all_kept().generator(generator)
 
     def next_number(self) -> int:
         """Return the number that the next task or future hashes by."""
-        self._number += 1
-        return self._number
+        self.number += 1
+        return self.number
 
     def scope(self) -> Scope:
         """Return the place of the task that is running. Raises ``WorkflowMisuse`` where there is none."""
@@ -205,7 +207,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     def create_future(self) -> asyncio.Future[Any]:
         future = WorkflowFuture(loop=self)
-        self._number = future.identity = self._number + 1
+        self.number = future.identity = self.number + 1
         return future
 
     def create_task(
@@ -258,9 +260,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         if self.unstarted:
             with warnings.catch_warnings():  # what a run that is let go has not awaited is nobody's mistake
                 warnings.simplefilter("ignore", RuntimeWarning)
-                self._kept.close(self)
-        else:
-            self._kept.close(self)
+                self._all_kept().close(self)
+        elif self._kept is not None or (self._main is not None and not self._main.done()):
+            self._all_kept().close(self)
+        self._main = self._kept = None
         self.unhandled.clear()
         self.timers.forget()
         # The only references from here back to their owners: without them a run is freed at once, not by the
@@ -280,8 +283,17 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self, coro: Coroutine[Any, Any, Any], name: str, context: Context | None, scope: Scope
     ) -> WorkflowTask:
         task = WorkflowTask(coro, loop=self, name=name, context=context, scope=scope)
-        self._kept.task(task)
+        self._all_kept().task(task)
         return task
+
+    def _all_kept(self) -> Kept:
+        """Return what is to be closed when the run is let go, beginning with the main task."""
+        kept = self._kept
+        if kept is None:
+            kept = self._kept = Kept()
+            if self._main is not None:
+                kept.task(self._main)
+        return kept
 
 
 class Sitting:

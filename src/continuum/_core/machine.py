@@ -149,24 +149,31 @@ class Machine:
         first turn is run live, and what it decides is to be committed; unless the generation has ``begun``: its
         first turn is known to be committed (an activity of it is queued) and left no entry.
         """
-        if self.closing is not None or self.fault is not None or self.loop.discarded:
+        decisions = self.decisions
+        if self.closing is not None or decisions.fault is not None or self.loop.discarded:
             self._refuse()
         self.loop.enter()
         # A replay repeats what has run under the watch before.
         live = len(entries) <= started.carried and not begun
         watched = live and WATCH.begin(self.program.function)
         try:
-            self._replay(started, entries, live)
+            if live and not started.carried and self._main is None:  # nearly every run's first turn
+                self._turn(started.at_us, None, self._start, started)
+            else:
+                self._replay(started, entries, live)
         except DecodeError as error:
-            self.decisions.fail(Undecodable(str(error)))
+            decisions.fail(Undecodable(str(error)))
         finally:
             if watched:
                 WATCH.end()
             self.loop.leave()
-            self.ahead.close()
-            self.decisions.recorded = None
-        if live or self.decisions.fault is not None or self.closing is not None:
-            return self._decided()
+            if entries:
+                self.ahead.close()
+            decisions.recorded = None
+        if self.decisions.fault is not None:
+            return Turn((), self.decisions.fault)
+        if live or self.closing is not None:
+            return Turn(tuple(decisions.commands), None, self.closing)
         return Turn(tuple(self.outstanding()))
 
     def discard(self) -> None:
@@ -229,12 +236,6 @@ class Machine:
         waits += [f"timer {timer.key}" for timer in self.timers.outstanding()]
         shown = "; ".join(waits[:5])
         return f"{shown}; and {len(waits) - 5} more" if len(waits) > 5 else shown or "nothing that can come"
-
-    def _decided(self) -> Turn:
-        """Return what a turn decided; one that ended in a fault has decided nothing, for it is not committed."""
-        if self.decisions.fault is not None:
-            return Turn((), self.decisions.fault)
-        return Turn(tuple(self.decisions.commands), None, self.closing)
 
     # What authors' functions call.
 

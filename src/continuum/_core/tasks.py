@@ -24,7 +24,7 @@ class WorkflowTask(pinned.Task[Any]):
     __slots__ = ("context", "identity", "scope")
 
     def __init__(self, coro: Any, *, loop: WorkflowLoop, name: str, context: Context | None, scope: Scope) -> None:
-        self.identity = loop.next_number()  # asked for by the weak set that asyncio puts every task in
+        self.identity = loop.number = loop.number + 1  # asked for by asyncio's weak set of all tasks
         self.scope = scope
         self.context = context if context is not None else copy_context()
         super().__init__(coro, loop=loop, name=name, context=self.context)
