@@ -356,6 +356,8 @@ async def _start_and_wait(
 
 def child_options(function: str, options: dict[str, Any], *, beside: Iterable[str] = ("id",)) -> ChildOptions:
     """Return the options of a child that ``function`` was given, checked. ``beside`` are its other ones."""
+    if not options:
+        return _DEFAULT
     made = with_options(function, _DEFAULT, options, beside=beside)
     if made.attributes is None:
         return made

@@ -109,7 +109,8 @@ class Family:
             self.refuse_duplicate(key, program, given)
             known.fleeting = False
             return known
-        self._check_depth(key, program)
+        if self._depth >= self._limit or self._refused or self._decisions.recorded is not None:
+            self._check_depth(key, program)
         run_id = child_run_id(self._run_id, key)
         decision = c.StartChild(key, run_id, program.name, program.version, given, options)
         self._decisions.decide(decision, path, program.input)

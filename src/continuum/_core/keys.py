@@ -13,6 +13,7 @@ from continuum.errors import InvalidId
 
 MAX_KEY_BYTES = 80
 MAX_RUN_ID_BYTES = 900
+_PLAIN = re.compile(rf"[A-Za-z0-9._:-]{{1,{MAX_KEY_BYTES}}}")  # what nearly every id of a child is made of
 _PATH = re.compile(r"[tgu]\d+\.")
 
 
@@ -47,6 +48,8 @@ class Scope:
 
 def check_child_key(key: object) -> str:
     """Return ``key`` if it can name a child, else raise ``InvalidId`` or ``TypeError``."""
+    if isinstance(key, str) and _PLAIN.fullmatch(key):
+        return key
     return _check("child id", key, MAX_KEY_BYTES)
 
 

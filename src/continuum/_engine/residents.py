@@ -46,7 +46,8 @@ class Residents:
         if self.by_id.get(run_id) is run:
             del self.by_id[run_id]
         self.left(run)
-        run.let_go()
+        if run.machine is not None:
+            run.let_go()
         run.entries = ()  # timers and commits under way may hold on to the run for a while
         run.timers = {}
         if run.arrivals:

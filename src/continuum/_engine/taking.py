@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from continuum._core import commands as c
 from continuum._core import events as e
-from continuum._core.effects import Effects, End, NewRun, effects
+from continuum._core.effects import Effects, NewRun, effects
 from continuum._core.ends import is_only_noted
 from continuum._core.entries import Entry, entry_of_child, entry_of_event, event_of_entry
 from continuum._core.failure import encode_failure
@@ -202,10 +202,11 @@ class Taker:
         if taken.fault is not None:
             status = Park(encode_failure(taken.fault))
         elif found.closing is not None:
-            status = self._status(run, found)
+            closing = found.closing
+            status = Complete(closing.result) if type(closing) is c.CompleteRun else self._status(run, found)
+            if claimed.depth and isinstance(closing, _CLOSINGS):
+                taken.outcome = closing
         messages = found.messages
-        if claimed.depth and status.__class__ in _ENDS:
-            taken.outcome = cast("End", found.closing)
         said = found.published is not None
         if status is KEEP and not (found.entries or consumed or taken.ended or found.cancels or messages or said):
             return None
@@ -328,6 +329,7 @@ def _waiting_for(run: Resident, again: c.RetryRun) -> str:
 
 
 _ENDS = (Complete, Fail, Cancel)
+_CLOSINGS = (c.CompleteRun, c.FailRun, c.CancelRun)
 _MAY_BE_VOID = {e.TimerFired, e.ChildCompleted, e.ChildFailed, e.ChildCancelled}
 
 

@@ -76,7 +76,7 @@ class Turns:
         """Let a run have its turn, unless it waits for something that will schedule it."""
         if not (run.queued or run.committing or run.loading or run.gone):
             run.queued = True
-            if not self._queue:
+            if not self._queue:  # else somebody is there already, and it is known
                 self._some.set()
             self._queue.append(run)
 

@@ -62,7 +62,7 @@ class Group:
         if not first.plain:
             self.rows = sum([member.count for member in members])
             self.size = sum([member.size for member in members])
-            self.cascades = any(reaches_below(member.commit) for member in members)
+            self.cascades = any(map(reaches_below, [member.commit for member in members]))
         self.large = self.cascades or self.rows > LARGE_ROWS or self.size > LARGE_BYTES
 
     def run_ids(self) -> list[str]:
@@ -229,7 +229,8 @@ def sayings(groups: Iterable[Group], void: Collection[str] = ()) -> tuple[list[s
                 answered.append(commit.run_id)
             for child in commit.children[commit.claimed :]:
                 ready.add(f"{child.workflow}:{child.version}")
-            queues.update(task.queue for task in commit.tasks)
+            if commit.tasks:
+                queues.update([task.queue for task in commit.tasks])
     said: dict[str, Collection[str]] = {"ended": ended, "answered": answered, "ready": ready, "tasks": queues}
     return passivated, {kind: names for kind, names in said.items() if names}
 

@@ -171,10 +171,11 @@ def portions(rows: list[Row]) -> Iterator[list[Row]]:
     part: list[Row] = []
     size = 0
     for row in rows:
-        if part and (len(part) >= PORTION_ROWS or size + weight(row) > PORTION_BYTES):
+        more = weight(row)
+        if part and (len(part) >= PORTION_ROWS or size + more > PORTION_BYTES):
             yield part
             part, size = [], 0
         part.append(row)
-        size += weight(row)
+        size += more
     if part:
         yield part

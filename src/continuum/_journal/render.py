@@ -89,7 +89,7 @@ def render(commit: Commit, group: int | None) -> Rendered:
     rows: dict[str, list[Row]] = {}
     if commit.entries:
         rows["entries"] = entry_rows(lease[0], commit.generation, commit.seq, commit.entries)
-    if commit[5:] == _PLAIN and group is None:
+    if group is None and commit.status is KEEP and commit[5:] == _PLAIN:
         return Rendered(commit, lease, rows, b"", standing=False, plain=True)
     return _rendered(commit, lease, rows, group)
 
@@ -97,7 +97,9 @@ def render(commit: Commit, group: int | None) -> Rendered:
 def _rendered(
     commit: Commit, lease: tuple[bytes, bytes], rows: dict[str, list[Row]], group: int | None
 ) -> Rendered:
-    run, status = run_text(commit.run_id), commit.status
+    status = commit.status
+    # The same few thousand runs commit again and again, but one that ends does not.
+    run = dump(commit.run_id) if type(status) is Complete else run_text(commit.run_id)
     if commit.descendants != "leave" and not isinstance(status, Complete | Fail | Cancel):
         raise ValueError(f"run {commit.run_id!r} does not end here, and so does nothing below it")
     standing = status is not KEEP or commit.published is not None
@@ -130,7 +132,7 @@ def _rendered(
 
 @lru_cache(maxsize=8192)
 def run_text(run_id: str) -> bytes:
-    """Return a run's id as JSON text: the same few thousand runs commit again and again."""
+    """Return the id of a run that commits again as JSON text."""
     return dump(run_id)
 
 
