@@ -240,7 +240,7 @@ def start_child(flow: Any, value: Any = None, /, *, id: str | None = None, **opt
     checked = check_flow("start_child", flow)
     key = family.key(scope, checked.name, id)
     given = checked.input.encode(value)
-    made = child_options("start_child()", options)
+    made = child_options("start_child()", options) if options else _DEFAULT
     started = family.start(key, scope.path, checked, given, made)
     return ChildRef(started.run_id, checked.name, checked.result, checked)
 
@@ -317,7 +317,8 @@ def _found(function: str, family: Family, refs: Iterable[ChildRef[R]]) -> list[t
     given: object = refs
     if isinstance(given, ChildRef) or not isinstance(given, Iterable):
         raise TypeError(f"{function}() takes an iterable of refs of children: got {given!r}")
-    return [(ref, family.find(_expect_ref(function, ref).id)) for ref in refs]
+    find = family.find
+    return [(ref, find(ref.id if type(ref) is ChildRef else _expect_ref(function, ref).id)) for ref in refs]
 
 
 def _expect_ref(function: str, ref: ChildRef[R]) -> ChildRef[R]:

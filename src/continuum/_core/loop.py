@@ -53,7 +53,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     def __init__(self, machine: Machine, run_id: str) -> None:
         self.machine = machine
-        self.timers: Timers  # set by the machine
+        self.timers: Timers | None = None  # set when there are any
         self.now_us = 0
         self.in_turn = False
         self.stopped = False
@@ -193,16 +193,16 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         if self.aside:
             raise WorkflowMisuse(f"{_ASIDE}; call it from a task of the workflow itself")
         context = context if context is not None else copy_context()
-        handle = TimerHandle(when, callback, args, context, self.timers)
-        self.timers.arm(handle)
+        handle = TimerHandle(when, callback, args, context, self.machine.timers)
+        self.machine.timers.arm(handle)
         return handle
 
     def call_at_as(self, key: str, when: float, callback: Callable[..., object], *args: Any) -> Handle:
         """Call back at ``when``, by a timer that has a key of its own and counts for no task."""
         if when <= self.time():
             return self.call_soon(callback, *args, context=Context())
-        handle = TimerHandle(when, callback, args, Context(), self.timers, key)
-        self.timers.arm(handle)
+        handle = TimerHandle(when, callback, args, Context(), self.machine.timers, key)
+        self.machine.timers.arm(handle)
         return handle
 
     def create_future(self) -> asyncio.Future[Any]:
@@ -265,7 +265,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             self._all_kept().close(self)
         self._main = self._kept = None
         self.unhandled.clear()
-        self.timers.forget()
+        if self.timers is not None:
+            self.timers.forget()
         # The only references from here back to their owners: without them a run is freed at once, not by the
         # garbage collector. test_a_run_that_is_let_go_is_freed_without_the_garbage_collector
         del self.machine, self.timers

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
 
 from continuum._core import commands as c
 from continuum._core import events as e
@@ -103,9 +103,6 @@ class Machine:
         self.closing: c.Closing | None = None
         self.loop = loop = WorkflowLoop(self, context.run_id)  # type: ignore[abstract]  # what is abstract is refused
         self.decisions = Decisions(loop)
-        self.timers = loop.timers = Timers(loop, self.decisions)
-        self.ahead = Ahead(loop, self.decisions)
-        self.activities = Activities(loop, self.decisions, self.ahead)
         self.conditions = Conditions(loop)
         self.family: Family | None = (
             None  # these three are made when they are first asked for: most runs need none
@@ -116,6 +113,25 @@ class Machine:
         self.cancelled: str | None = None  # why it was asked to stop
         self.started: e.RunStarted | None = None  # of a run that may be tried again
         self.attempt = 1
+
+    if TYPE_CHECKING:  # and else made when they are first asked for: a run may be over without
+        timers: Timers
+        ahead: Ahead
+        activities: Activities
+    else:
+
+        def __getattr__(self, name: str) -> object:
+            """Make a part whose place is empty."""
+            loop, decisions = self.loop, self.decisions
+            if name == "timers":
+                part = self.timers = loop.timers = Timers(loop, decisions)
+            elif name == "ahead":
+                part = self.ahead = Ahead(loop, decisions)
+            elif name == "activities":
+                part = self.activities = Activities(loop, decisions, self.ahead)
+            else:
+                raise AttributeError(f"a machine has no {name}")
+            return part
 
     # What the engine calls.
 
@@ -155,7 +171,7 @@ class Machine:
         self.loop.enter()
         # A replay repeats what has run under the watch before.
         live = len(entries) <= started.carried and not begun
-        watched = live and WATCH.begin(self.program.function)
+        watched = live and self._watched and WATCH.begin(self.program.function)
         try:
             if live and not started.carried and self._main is None:  # nearly every run's first turn
                 self._turn(started.at_us, None, self._start, started)

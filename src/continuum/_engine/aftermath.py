@@ -161,6 +161,8 @@ class Aftermath:
             self._mailroom.consumed(run, commit.consumed)
         if commit.status is KEEP:
             self._go_on(taken)
+        elif type(commit.status) is Complete:
+            self._residents.drop(run)
         else:
             self._change(taken, commit.status)
 

@@ -55,7 +55,7 @@ class Taker:
         try:
             if run.machine is None and taken.fault is None:
                 self._begin(run, taken)
-            if taken.fault is None:
+            if arrivals and taken.fault is None:
                 self._take_arrivals(run, taken, consumed)
         except DecodeError as error:  # a row that no release has written
             taken.fault = Failure("Undecodable", str(error))

@@ -14,7 +14,7 @@ from typing import assert_never
 from continuum._core.effects import Message, NewRun
 from continuum._core.entries import Entry, quoted
 from continuum._core.jsontext import dump
-from continuum._journal.arrays import bigint, integer, json, length, name
+from continuum._journal.arrays import bigint, integer, json, length, name, text
 from continuum._journal.commit import (
     KEEP,
     Cancel,
@@ -85,7 +85,8 @@ _PLAIN = Commit("", 0, 0, 0)[5:]
 
 def render(commit: Commit, group: int | None) -> Rendered:
     """Return the rows of ``commit``; commits with one ``group`` number fall together."""
-    lease = name(commit.run_id), bigint(commit.token)
+    # The same few thousand runs commit again and again, but one that ends does not.
+    lease = (text if type(commit.status) is Complete else name)(commit.run_id), bigint(commit.token)
     rows: dict[str, list[Row]] = {}
     if commit.entries:
         rows["entries"] = entry_rows(lease[0], commit.generation, commit.seq, commit.entries)
@@ -98,7 +99,6 @@ def _rendered(
     commit: Commit, lease: tuple[bytes, bytes], rows: dict[str, list[Row]], group: int | None
 ) -> Rendered:
     status = commit.status
-    # The same few thousand runs commit again and again, but one that ends does not.
     run = dump(commit.run_id) if type(status) is Complete else run_text(commit.run_id)
     if commit.descendants != "leave" and not isinstance(status, Complete | Fail | Cancel):
         raise ValueError(f"run {commit.run_id!r} does not end here, and so does nothing below it")
