@@ -17,9 +17,9 @@ ROWS_PER_CHILD, ROWS_PER_PARENT = (
 )  # the child's row twice, its parent's entries; the claim and the end of the parent
 GROWTH = 1.03  # of the calls for each child, from few to many
 BOUNDS = {
-    "our calls": 174.0,
-    "all calls": 214.0,
-    "commits": 0.015,
+    "our calls": 95.0,
+    "all calls": 120.0,
+    "commits": 0.012,
     "statements": 0.025,
     "WAL bytes": 1_300.0,
     "replays": 0.0,

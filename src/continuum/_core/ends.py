@@ -7,31 +7,31 @@ ready and nothing is decided, so no code of the author's runs. An end of which t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from continuum._core import events as e
 
 if TYPE_CHECKING:
+    from continuum._core.family import Family
     from continuum._core.machine import Machine
 
 
 class AllEnded:
-    """Makes a future done when ``left`` more children have ended, or one has as ``failed`` says.
+    """Makes a future done when ``left`` more children have ended or, with ``family``, one of it has not completed.
 
     It is among the waiters of each of them.
     """
 
-    __slots__ = ("_failed", "_future", "left")
+    __slots__ = ("_family", "_future", "left")
 
-    def __init__(self, future: asyncio.Future[None], left: int, failed: Callable[[], bool] | None) -> None:
+    def __init__(self, future: asyncio.Future[None], left: int, family: Family | None) -> None:
         self._future = future
-        self._failed = failed
+        self._family = family
         self.left = left
 
     def __call__(self) -> None:
         self.left = left = self.left - 1
-        if (left == 0 or (self._failed is not None and self._failed())) and not self._future.done():
+        if (left == 0 or (self._family is not None and self._family.last_failed)) and not self._future.done():
             self._future.set_result(None)
 
 

@@ -63,7 +63,6 @@ class Family:
         "_depth",
         "_ended",
         "_generation",
-        "_last_failed",
         "_let_go",
         "_limit",
         "_loop",
@@ -72,6 +71,7 @@ class Family:
         "_run_id",
         "get",
         "knows_all",
+        "last_failed",
     )
 
     def __init__(self, loop: WorkflowLoop, decisions: Decisions, of: RunContext) -> None:
@@ -87,7 +87,7 @@ class Family:
         self._let_go: dict[str, str] = {}  # workflows of the last that were let go, by key
         self.knows_all = of.generation == 1  # whether a key that is not here names no child yet
         self._ended = 0
-        self._last_failed = False
+        self.last_failed = False  # whether the one that ended last has not completed
         self._refused: dict[str, tuple[int, int]] = {}  # depth and limit, by key, of the turn that has ...
         self._refused_in: object = None  # ... these commands
 
@@ -192,9 +192,10 @@ class Family:
         if not open_ or (fail_fast and self.first_failed(children) is not None):
             return
         future = self._loop.create_future()
-        wake = AllEnded(future, len(open_), (lambda: self._last_failed) if fail_fast else None)
+        wake = AllEnded(future, len(open_), self if fail_fast else None)
         for child in open_:
-            self.ask(child)
+            if child.start is None:
+                self.ask(child)
             child.waiters.append(wake)
         try:
             await future
@@ -253,7 +254,7 @@ class Family:
         if child.deadline is not None:
             child.deadline.cancel()
             child.deadline = None
-        self._last_failed = not isinstance(outcome, e.ChildCompleted)
+        self.last_failed = not isinstance(outcome, e.ChildCompleted)
         if child.waiters:
             waiters, child.waiters = child.waiters, []
             for wake in waiters:

@@ -96,8 +96,7 @@ class Machine:
     )
 
     def __init__(self, program: Program, context: RunContext) -> None:
-        WATCH.register(program.function)
-        self._watched = WATCH.watches(program.function)
+        self._watched = program.function not in WATCH.spent and WATCH.watches(program.function)
         self.program = program
         self.context = context
         self.closing: c.Closing | None = None

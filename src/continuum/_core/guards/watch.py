@@ -89,6 +89,7 @@ class Watch:
     def __init__(
         self, in_turn: Callable[[], bool], refuse: Callable[[NotDeterministic], NoReturn] = _raise
     ) -> None:
+        self.spent: set[object] = set()
         self._judge = Judge(in_turn, refuse)
         self._method: _Method = _make_method(self._judge)
         self.begin = (
@@ -109,8 +110,12 @@ class Watch:
             self.register(function.__dict__.get("__wrapped__"))
 
     def watches(self, function: object) -> bool:
-        """Say whether turns of a registered function are still to be framed."""
-        return self._method.watches(function)
+        """Watch a workflow function and say whether its turns are to be framed; if not it is ``spent``."""
+        self.register(function)
+        if self._method.watches(function):
+            return True
+        self.spent.add(function)
+        return False
 
     def end(self) -> None:
         """Close the turn, in the thread that opened it."""
