@@ -10,6 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from continuum._core import events as e
+from continuum._core.loop import WATCH
 
 if TYPE_CHECKING:
     from continuum._core.family import Family
@@ -47,6 +48,8 @@ def is_only_noted(machine: Machine, event: e.ChildCompleted) -> bool:
         wake: object = child.waiters[0]
         if len(child.waiters) > 1 or not isinstance(wake, AllEnded) or wake.left == 1:
             return False
+    if machine.program.function not in WATCH.spent:
+        WATCH.passed(machine.program.function)  # else the next parent's first turn of many calls would be framed
     if event.at_us > loop.now_us:
         loop.now_us = event.at_us
     family.settle(child, event)

@@ -117,6 +117,11 @@ class Watch:
         self.spent.add(function)
         return False
 
+    def passed(self, function: object) -> None:
+        """Count a turn of a registered function in which none of its code ran, so that it was not framed."""
+        self._method.passed(function)
+        self.watches(function)
+
     def end(self) -> None:
         """Close the turn, in the thread that opened it."""
         self._method.end()
@@ -151,6 +156,7 @@ class _Method(Protocol):
 
     def watch(self, function: FunctionType) -> None: ...
     def watches(self, function: object) -> bool: ...
+    def passed(self, function: object) -> None: ...
     def begin(self, function: object) -> bool: ...
     def end(self) -> None: ...
     def close(self) -> None: ...
@@ -325,6 +331,9 @@ if sys.version_info >= (3, 12):
 
         def watches(self, function: object) -> bool:
             return False
+
+        def passed(self, function: object) -> None:
+            pass
 
         def begin(self, function: object) -> bool:
             return False
