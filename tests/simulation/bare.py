@@ -202,17 +202,17 @@ class Bare:
         for new in made.children:
             self._insert(new)
         for message in made.messages:
-            self._tell(message)
+            self._post(message)
         for request in made.requests:
             self._request(run, request)
         if run.context.depth and isinstance(made.closing, c.CompleteRun | c.FailRun | c.CancelRun):
-            self._tell(to_parent(run.context.run_id, made.closing))
+            self._post(to_parent(run.context.run_id, made.closing))
         if made.closing is not None:
             self._close(run, made)
         for cancel in made.cancels:
             self._cancel(cancel.run_id, cancel.reason)
 
-    def _tell(self, message: Message) -> None:
+    def _post(self, message: Message) -> None:
         to = self.runs.get(message.run_id)
         if to is not None and to.state == "running":
             to.mail.append(event_of_entry(Entry(message.type, message.key, 0, message.payload)))
