@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from continuum._core.entries import Entry
 from continuum._journal import hints, wire
@@ -164,6 +166,38 @@ async def test_what_somebody_discards_is_prepared_anew(database: str) -> None:
         await wire.rows(b"select 1", [])
     assert await wire.rows(b"select 1", []) == [(1,)]
     await wire.connection.close()
+
+
+async def test_a_connection_that_breaks_while_a_statement_is_being_sent_ends_it(
+    database: str, tmp_path: Path
+) -> None:
+    """libpq closes the socket by itself then, and the loop does not know its number any more."""
+    at = conninfo_to_dict(database)
+    reads, ends = asyncio.Event(), list[asyncio.StreamWriter]()
+    reads.set()
+
+    async def pass_on(source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
+        while data := await source.read(65536):
+            await reads.wait()
+            to.write(data)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers, server = await asyncio.open_unix_connection(f"{at['host']}/.s.PGSQL.{at['port']}")
+        ends.extend((writer, server))
+        await asyncio.gather(pass_on(reader, server), pass_on(answers, writer), return_exceptions=True)
+
+    async with await asyncio.start_unix_server(serve, tmp_path / ".s.PGSQL.1"):
+        connection = await connect(make_conninfo(database, host=str(tmp_path), port=1), name="wire", prepared=True)
+        wire = Wire(connection)
+        assert await wire.rows(b"select length($1)", ["x"]) == [(1,)]
+        reads.clear()
+        sending = asyncio.ensure_future(wire.rows(b"select length($1)", ["x" * 30_000_000]))
+        await asyncio.sleep(0)
+        for end in ends:
+            end.transport.abort()
+        with pytest.raises(psycopg.OperationalError):
+            await soon(sending)
+        await connection.close()
 
 
 async def test_who_is_not_told_finds_out_though_others_ask_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
