@@ -19,6 +19,7 @@ from continuum._journal.hints import Hints, Telling
 from continuum._journal.hooks import INERT
 from continuum._journal.journal import PostgresJournal
 from continuum._journal.lane import Lane
+from continuum._journal.statements import Statement
 from continuum._journal.wire import Wire
 from continuum.errors import DatabaseBusy
 from tests.journal.harness import begin, listening, root, select, signal, soon, turn, until, worker, write
@@ -198,6 +199,18 @@ async def test_a_connection_that_breaks_while_a_statement_is_being_sent_ends_it(
         with pytest.raises(psycopg.OperationalError):
             await soon(sending)
         await connection.close()
+
+
+async def test_a_statement_is_not_sent_on_a_connection_that_the_server_has_ended(database: str) -> None:
+    """Nobody could tell whether it had happened; a restart of Postgres ends all that are idle."""
+    lane = Lane(database, name="lane")
+    statement = Statement(b"select pg_backend_pid()", ())
+    ((pid,),) = await lane.rows(statement, {})
+    with psycopg.connect(database, autocommit=True) as other:
+        other.execute("select pg_terminate_backend(%s, 10000)", [pid])
+    ((after,),) = await lane.rows(statement, {})
+    assert (after != pid, lane.epoch) == (True, 2)
+    await lane.close()
 
 
 async def test_who_is_not_told_finds_out_though_others_ask_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,6 +185,19 @@ def is_lost(connection: Connection) -> bool:
     return connection.closed or connection.broken
 
 
+def is_ended(connection: Connection) -> bool:
+    """Tell whether the server has ended an idle connection and nobody has read that yet. Waits for nothing.
+
+    What is sent on such a connection would be lost, and nobody could tell whether it has happened.
+    """
+    try:
+        for _ in range(2):  # what it has said, then that it says no more
+            connection.pgconn.consume_input()
+    except psycopg.Error:
+        return True
+    return is_lost(connection)
+
+
 # Classes of errors that come from the values of a statement: it fails each time, whatever the server does.
 _OF_VALUES = ("22", "23", "54", "P0")
 

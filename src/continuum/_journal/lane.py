@@ -19,6 +19,7 @@ from continuum._journal.backoff import Backoff
 from continuum._journal.connections import (
     Connection,
     connect,
+    is_ended,
     is_lock_timeout,
     is_lost,
     is_of_values,
@@ -156,7 +157,10 @@ class Lane:
     async def now(self) -> Connection:
         """Return the connection, or raise ``DatabaseUnreachable`` if there is none to be had now."""
         connection = self._connection
-        if connection is None or is_lost(connection):
+        if connection is not None and is_ended(connection):
+            await self.drop(connection)
+            connection = None
+        if connection is None:
             if not self._closed:
                 connection = self._connection = await connect(
                     self.url, name=self.name, prepared=self.prepared, timeout_s=self.connect_s
