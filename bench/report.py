@@ -85,10 +85,9 @@ def show(lines: Sequence[Line], samples: Samples) -> None:
         if wanted.p99:
             line |= {"p99": _short(p99(values)), "events": len(values)}
             found += _bounds("p99_", p99(values), wanted.p99_at_most, None)
-        if wanted.beside is not None and (others := samples.get(wanted.beside)):
-            ratio = statistics.median(
-                [value / other for value, other in zip(values, others, strict=True) if other]
-            )
+        others = samples.get(wanted.beside, []) if wanted.beside is not None else []
+        if ratios := [value / other for value, other in zip(values, others, strict=False) if other]:
+            ratio = statistics.median(ratios)
             line |= {"beside": wanted.beside, "ratio": round(ratio, 3)}
             found += _bounds("ratio_", ratio, wanted.ratio_at_most, wanted.ratio_at_least)
         say(line | _held(found) | judged)
