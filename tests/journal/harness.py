@@ -166,7 +166,8 @@ LOOKING = Looking()
 def strike(url: str, name: str, blow: str = "pg_terminate_backend") -> int:
     """Terminate (or cancel) the backends of a journal's connection of that name; return how many."""
     where = "application_name = %s and datname = current_database()"
-    return len(select(url, f"select {blow}(pid) from pg_stat_activity where {where}", f"continuum {name}"))
+    gone = ", 10000" if blow == "pg_terminate_backend" else ""  # milliseconds until it has ended
+    return len(select(url, f"select {blow}(pid{gone}) from pg_stat_activity where {where}", f"continuum {name}"))
 
 
 def waiting_for_a_lock(url: str, name: str) -> Callable[[], Awaitable[bool]]:
