@@ -110,7 +110,7 @@ async def test_an_update_lies_in_the_inbox_as_an_entry_would(client: Client, dat
         match=r"has not answered update 'pay' within 0 s: it is pending, .*worker.*; ask again under id='u'",
     ):
         await run.update(pay, Approval("ann"), id="u", timeout=0)
-    asked = [client.update("r", "pay", {"by": "bob"}, id="u", timeout=0.01) for _ in range(2)]
+    asked = [client.update("r", "pay", {"by": "bob"}, id="u", timeout=0.5) for _ in range(2)]
     assert all(isinstance(found, TimeoutError) for found in await asyncio.gather(*asked, return_exceptions=True))
     mail = [row for row in select(database, MAIL) if row[1] == "update_requested"]
     assert [row[2] for row in mail] == ["pay"]
