@@ -23,7 +23,7 @@ from bench.ending import Ending
 from bench.flows import STEPS, chain, many_steps, nap, nothing, parent, ten_steps, until_told
 from bench.place import Place, opened
 from bench.report import Line, facts, say, show
-from bench.server import SETTINGS, connection, make_database, own_server, server_facts
+from bench.server import COUNTED, SETTINGS, connection, make_database, own_server, server_facts
 from bench.worker import APPLICATIONS, running_worker
 from continuum._journal.hints import CHANNELS
 from continuum.client import Client, connect
@@ -113,7 +113,7 @@ def run(rounds: int, ending: Ending) -> None:
 
     Raises ``InMemory`` if there is no disk to measure on, ``KeyboardInterrupt`` when told to end.
     """
-    settings = SETTINGS | {"autovacuum": "off", "shared_preload_libraries": "pg_stat_statements"}
+    settings = SETTINGS | COUNTED
     with own_server(ending, settings) as (url, found):
         ending.run(_measure(url, rounds, found))
 

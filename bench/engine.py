@@ -23,7 +23,7 @@ from bench.latency import RESULT, RESULTS, SIGNAL, SIGNALS, Latencies
 from bench.meter import Spent
 from bench.place import Place, opened
 from bench.report import Line, facts, say, show
-from bench.server import DISKS, SETTINGS, SLOW, connection, delay_commits, make_database, own_server, server_facts
+from bench.server import DISKS, SLOW, connection, delay_commits, make_database, measure_on_own_server, server_facts
 from bench.worker import running_worker
 from bench.yardstick import BATCHES, OTHERS, Yardstick
 from continuum._journal.connections import Connection
@@ -63,9 +63,7 @@ def run(rounds: int, ending: Ending, sizes: Sizes | None = None) -> None:
 
     Raises ``InMemory`` if there is no disk to measure on, ``KeyboardInterrupt`` when told to end.
     """
-    settings = SETTINGS | {"autovacuum": "off", "shared_preload_libraries": "pg_stat_statements"}
-    with own_server(ending, settings) as (url, found):
-        ending.run(_measure(url, rounds, found, sizes or Sizes()))
+    measure_on_own_server(ending, lambda url, found: _measure(url, rounds, found, sizes or Sizes()))
 
 
 async def _measure(url: str, rounds: int, found: dict[str, object], sizes: Sizes) -> None:

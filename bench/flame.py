@@ -26,7 +26,7 @@ from bench.engine import FILL_OTHERS
 from bench.flows import STEPS
 from bench.folded import table
 from bench.place import Place, opened
-from bench.server import SETTINGS, connection, make_database, own_server
+from bench.server import COUNTED, SETTINGS, connection, make_database, own_server
 from bench.worker import ROOT, WorkerProcess, running_worker
 from bench.yardstick import OTHERS
 from continuum.client import connect
@@ -139,7 +139,7 @@ async def _children(place: Place, recorder: Recorder, sizes: Sizes) -> None:
 def run(py_spy: str, ending: Ending, sizes: Sizes | None = None, folder: Path = IMAGES) -> None:
     """Draw both graphs and print both tables."""
     folder.mkdir(parents=True, exist_ok=True)
-    settings = SETTINGS | {"autovacuum": "off", "shared_preload_libraries": "pg_stat_statements"}
+    settings = SETTINGS | COUNTED
     with own_server(ending, settings) as (url, _):
         ending.run(_measure(url, Recorder(py_spy, folder), sizes or Sizes()))
 

@@ -21,7 +21,7 @@ from bench.engine import YARDSTICK, rate
 from bench.flows import nap, nothing
 from bench.place import Place, opened
 from bench.report import Line, show
-from bench.server import SETTINGS, make_database, own_server
+from bench.server import make_database, measure_on_own_server
 from bench.timers import FILL, fired
 from bench.worker import APPLICATIONS, running_worker
 from continuum._journal.commit import Lease, NewRoot
@@ -58,9 +58,7 @@ def run(rounds: int, ending: Ending, sizes: Sizes | None = None) -> None:
 
     Raises ``InMemory`` if there is no disk to measure on, ``KeyboardInterrupt`` when told to end.
     """
-    settings = SETTINGS | {"autovacuum": "off", "shared_preload_libraries": "pg_stat_statements"}
-    with own_server(ending, settings) as (url, found):
-        ending.run(_measure(url, rounds, found, sizes or Sizes()))
+    measure_on_own_server(ending, lambda url, found: _measure(url, rounds, found, sizes or Sizes()))
 
 
 async def _measure(url: str, rounds: int, found: dict[str, object], sizes: Sizes) -> None:

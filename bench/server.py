@@ -7,8 +7,9 @@ that takes 2 ms is imitated by ``commit_delay``; figures taken on it end in ``SL
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from typing import Any
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -19,6 +20,7 @@ from continuum._journal.connections import Connection, connect
 from continuum.embedded import Server
 
 SETTINGS = {"shared_buffers": "256MB", "max_wal_size": "4GB", "checkpoint_timeout": "1h"}
+COUNTED = {"autovacuum": "off", "shared_preload_libraries": "pg_stat_statements"}
 TOLD = (
     "fsync",
     "synchronous_commit",
@@ -52,6 +54,14 @@ def own_server(
             assert data is not None
             found: dict[str, object] = {"data": str(data), "file_system": refuse_memory(data)}
         yield url, found
+
+
+def measure_on_own_server(
+    ending: Ending, measure: Callable[[str, dict[str, object]], Coroutine[Any, Any, None]]
+) -> None:
+    """Measure where statements are counted and nothing runs by itself. Raises as ``own_server``."""
+    with own_server(ending, SETTINGS | COUNTED) as (url, found):
+        ending.run(measure(url, found))
 
 
 async def make_database(admin: Connection, url: str, name: str) -> str:

@@ -22,7 +22,7 @@ from bench.fanout import families, name_of
 from bench.flows import IN_WINDOW, WIDE, chain, dormitory, mapping, parent, tree
 from bench.place import Place, opened
 from bench.report import Line, facts, p99, say, show
-from bench.server import SETTINGS, connection, make_database, own_server, server_facts
+from bench.server import connection, make_database, measure_on_own_server, server_facts
 from bench.worker import APPLICATIONS, WorkerProcess, running_worker
 from bench.yardstick import OTHERS
 from continuum._journal.connections import Connection
@@ -66,9 +66,7 @@ def run(rounds: int, ending: Ending, sizes: Sizes | None = None) -> None:
 
     Raises ``InMemory`` if there is no disk to measure on, ``KeyboardInterrupt`` when told to end.
     """
-    settings = SETTINGS | {"autovacuum": "off", "shared_preload_libraries": "pg_stat_statements"}
-    with own_server(ending, settings) as (url, found):
-        ending.run(_measure(url, rounds, found, sizes or Sizes()))
+    measure_on_own_server(ending, lambda url, found: _measure(url, rounds, found, sizes or Sizes()))
 
 
 async def _measure(url: str, rounds: int, found: dict[str, object], sizes: Sizes) -> None:
