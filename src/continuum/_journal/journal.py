@@ -27,7 +27,6 @@ from continuum._journal.commit import (
     Commit,
     End,
     Lease,
-    NewRoot,
     Outcome,
     TakenOver,
 )
@@ -36,7 +35,7 @@ from continuum._journal.deliveries import sending
 from continuum._journal.description import RunRow
 from continuum._journal.ends import Answers, Ends
 from continuum._journal.flusher import Flusher
-from continuum._journal.hints import OF_WORKERS, Hints, Telling
+from continuum._journal.hints import OF_WORKERS, Hints
 from continuum._journal.hooks import INERT, Hooks
 from continuum._journal.lane import Lane, Lanes, OutcomeUnknown
 from continuum._journal.large import LargeWriter
@@ -45,8 +44,9 @@ from continuum._journal.migrate import migrate, verify
 from continuum._journal.outside import Outside
 from continuum._journal.protocol import Hint
 from continuum._journal.reader import Reader
-from continuum._journal.rows import announcement_row, claimed_row, claims, rendered, root_row
+from continuum._journal.rows import announcement_row, claimed_row, claims, rendered
 from continuum._journal.serving import serving
+from continuum._journal.starts import Starts
 from continuum._journal.statements import check_schema, statement
 from continuum._journal.tasks import Tasks
 from continuum._journal.upkeep import Upkeep
@@ -107,6 +107,7 @@ class PostgresJournal:
         self._beat_epoch = -1
         self.views = Views(self._lanes, schema)
         self.outside = Outside(self._lanes, schema, partial(self._listener.need, "mail"))
+        self.start = Starts(self._lanes, self._hints, self._ends, schema).start
         self.submit = self._flusher.submit
         self.hand_in = self._flusher.hand_in
         self.room = self._flusher.room
@@ -172,26 +173,6 @@ class PostgresJournal:
             await asyncio.gather(*(lane.close() for lane in (*lanes, self._lanes)))
 
     # --- runs
-
-    async def start(self, runs: Sequence[NewRoot]) -> set[str]:
-        """Insert root runs; return the ids inserted now."""
-        values: dict[str, Any] = {"runs": rendered(root_row, runs)}
-        said = {"ready": {f"{run.workflow}:{run.version}" for run in runs}}
-
-        async def write(telling: Telling) -> list[tuple[Any, ...]]:
-            return await self._lanes.write(statement("start", self.schema, telling.parts), values | telling.values)
-
-        started = set[str]()
-        self._ends.begin(run.run_id for run in runs)
-        try:
-            rows, told = await self._hints.along(said, write)
-            started = {row[0] for row in rows}
-        finally:
-            if len(started) < len(runs):
-                self._ends.look([run.run_id for run in runs if run.run_id not in started])
-        if not told:
-            self._hints.say("ready", {f"{run.workflow}:{run.version}" for run in runs if run.run_id in started})
-        return started
 
     async def claim(self, definitions: Sequence[tuple[str, int]], limit: int) -> Claims:
         """Lease due runs to this worker."""

@@ -43,12 +43,17 @@ def announcement_row(found: Announcement) -> bytes:
     )
 
 
-def rendered(row: Callable[[T], bytes], values: Iterable[T]) -> JsonText:
-    """Return ``values`` as one JSON array. Raises ``DatabaseRefused`` for text that no encoding has."""
+def encoded(row: Callable[[T], bytes], values: Iterable[T]) -> list[bytes]:
+    """Return a row of JSON for each value. Raises ``DatabaseRefused`` for text that no encoding has."""
     try:
-        return array(row(value) for value in values)
+        return [row(value) for value in values]
     except UnicodeError as error:
         raise DatabaseRefused(f"text that no encoding has: {one_line(error)}") from error
+
+
+def rendered(row: Callable[[T], bytes], values: Iterable[T]) -> JsonText:
+    """Return ``values`` as one JSON array. Raises as ``encoded`` does."""
+    return array(encoded(row, values))
 
 
 def root_row(run: NewRoot) -> bytes:
