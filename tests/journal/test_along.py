@@ -162,10 +162,11 @@ async def test_an_end_that_is_heard_before_the_start_is_answered_is_asked_for(
 async def test_what_somebody_discards_is_prepared_anew(database: str) -> None:
     wire = Wire(await connect(database, name="wire", prepared=True))
     assert await wire.rows(b"select 1", []) == [(1,)]
-    await wire.connection.execute(b"deallocate all")
+    await wire.rows(b"deallocate all", [])
     with pytest.raises(psycopg.errors.InvalidSqlStatementName):
         await wire.rows(b"select 1", [])
     assert await wire.rows(b"select 1", []) == [(1,)]
+    wire.close()
     await wire.connection.close()
 
 
@@ -198,7 +199,25 @@ async def test_a_connection_that_breaks_while_a_statement_is_being_sent_ends_it(
             end.transport.abort()
         with pytest.raises(psycopg.OperationalError):
             await soon(sending)
+        wire.close()
         await connection.close()
+
+
+async def test_a_wire_hears_when_the_server_ends_its_connection_and_looks_no_more(database: str) -> None:
+    connection = await connect(database, name="wire")
+    wire = Wire(connection)
+    ((pid,),) = await wire.rows(b"select pg_backend_pid()", [])
+    with psycopg.connect(database, autocommit=True) as other:
+        other.execute("select pg_terminate_backend(%s, 10000)", [pid])
+
+    async def ended() -> bool:
+        return connection.closed
+
+    await until(ended)
+    assert wire._loop is None, "else the loop would be called for ever"
+    with pytest.raises(psycopg.OperationalError):
+        await wire.rows(b"select 1", [])
+    await connection.close()
 
 
 async def test_a_statement_is_not_sent_on_a_connection_that_the_server_has_ended(database: str) -> None:
@@ -239,8 +258,8 @@ async def test_a_wire_prepares_a_bounded_number_of_statements(
 ) -> None:
     monkeypatch.setattr(wire, "MOST_PREPARED", 2)
     connection = await connect(database, name="wire")
+    found = Wire(connection)
     try:
-        found = Wire(connection)
         for number in (1, 2, 3, 1):
             assert await found.rows(b"select $1::int + %d" % number, [number]) == [(2 * number,)]
         with pytest.raises(psycopg.errors.DivisionByZero):
@@ -250,4 +269,5 @@ async def test_a_wire_prepares_a_bounded_number_of_statements(
         big = "é" * 3_000_000
         assert await found.rows(b"select $1::text", [big]) == [(big,)]
     finally:
+        found.close()
         await connection.close()

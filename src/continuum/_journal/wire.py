@@ -8,7 +8,7 @@ the kernel together: 0.30 instead of 0.15 ms for a statement that does nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -24,7 +24,10 @@ CANCEL_S = 5.0
 
 
 class Wire:
-    """Sends over ``connection``. Each statement is prepared when it first comes, if the connection prepares."""
+    """Sends over ``connection``. Each statement is prepared when it first comes, if the connection prepares.
+
+    Nobody else may wait for the connection. ``close`` comes before the connection is closed.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -33,7 +36,12 @@ class Wire:
         self._prepares = connection.prepare_threshold is not None
         self._names: dict[tuple[bytes, tuple[int, ...]], bytes] = {}
         self._count = 0
-        self._give_up: Callable[[psycopg.Error], None] | None = None  # while an answer is waited for
+        self._socket = self._pgconn.socket
+        self._loop: asyncio.AbstractEventLoop | None = (
+            None  # which looks at the socket, from the first statement on
+        )
+        self._done: asyncio.Future[None] | None = None  # while an answer is waited for
+        self._results: list[pq.abc.PGresult] = []
 
     async def rows(self, text: bytes, arguments: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows. Raises ``psycopg.Error``."""
@@ -62,8 +70,7 @@ class Wire:
 
     def close(self) -> None:
         """Tell who waits for an answer that none comes: the connection is about to be closed."""
-        if self._give_up is not None:
-            self._give_up(psycopg.OperationalError("the connection was closed"))
+        self._end(psycopg.OperationalError("the connection was closed"))
 
     async def _prepared(self, text: bytes, types: tuple[int, ...]) -> bytes:
         if len(self._names) >= MOST_PREPARED:
@@ -92,53 +99,50 @@ class Wire:
         return results[-1]
 
     async def _answer(self) -> list[pq.abc.PGresult]:
-        pgconn, loop, socket = self._pgconn, asyncio.get_running_loop(), self._pgconn.socket
+        loop = asyncio.get_running_loop()
         results: list[pq.abc.PGresult] = []
-        done: asyncio.Future[None] = loop.create_future()
-
-        def send() -> None:
-            try:
-                if not pgconn.flush():
-                    loop.remove_writer(socket)
-            except psycopg.Error as error:
-                end(error)
-
-        def receive() -> None:
-            try:
-                pgconn.consume_input()
-                while not pgconn.is_busy():
-                    result = pgconn.get_result()
-                    if result is None:
-                        end(None)
-                        return
-                    results.append(result)
-                    if result.status in _COPYING:  # which would never end
-                        end(psycopg.ProgrammingError("no statement here copies"))
-                        return
-            except psycopg.Error as error:
-                end(error)
-
-        def end(error: psycopg.Error | None) -> None:
-            """Look at the socket no longer: its number may soon be that of another one."""
-            if self._give_up is None:
-                return
-            self._give_up = None
-            if not done.done():
-                if error is None:
-                    done.set_result(None)
-                else:
-                    done.set_exception(error)
-            for remove in (loop.remove_reader, loop.remove_writer) if unsent else (loop.remove_reader,):
-                with suppress(OSError):  # libpq has closed it already
-                    remove(socket)
-
-        unsent = pgconn.flush()
-        self._give_up = end
-        loop.add_reader(socket, receive)
-        if unsent:
-            loop.add_writer(socket, send)
+        self._results = results
+        self._done = done = loop.create_future()
         try:
+            if self._loop is None:
+                self._loop = loop
+                loop.add_reader(self._socket, self._receive)
+            if self._pgconn.flush():
+                loop.add_writer(self._socket, self._send)
             await done
         finally:
-            end(None)
+            self._done = None
         return results
+
+    def _send(self) -> None:
+        try:
+            if not self._pgconn.flush() and self._loop is not None:
+                self._loop.remove_writer(self._socket)
+        except psycopg.Error as error:
+            self._end(error)
+
+    def _receive(self) -> None:
+        """Take what has come: of an answer, or that the server ends the connection. A callback of the loop."""
+        pgconn, done = self._pgconn, self._done
+        try:
+            pgconn.consume_input()
+            while done is not None and not done.done() and not pgconn.is_busy():
+                result = pgconn.get_result()
+                if result is None:
+                    done.set_result(None)
+                    return
+                self._results.append(result)
+                if result.status in _COPYING:  # which would never end
+                    done.set_exception(psycopg.ProgrammingError("no statement here copies"))
+        except psycopg.Error as error:
+            self._end(error)
+
+    def _end(self, error: psycopg.Error) -> None:
+        """Look at the socket no longer, for its number may soon be that of another one; tell who waits."""
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            for remove in (loop.remove_reader, loop.remove_writer):
+                with suppress(OSError):  # libpq has closed it already
+                    remove(self._socket)
+        if self._done is not None and not self._done.done():
+            self._done.set_exception(error)
