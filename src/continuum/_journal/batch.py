@@ -127,11 +127,14 @@ class Written:
         return Committed(self.at_us, existed, lost)
 
 
-def flush_parts(members: Iterable[Rendered]) -> frozenset[str]:
-    """Return which parts of the flush statement are needed."""
-    members = list(members)
-    standing = {"standing"} if any(member.details for member in members) else set[str]()
-    return frozenset(standing.union(*(member.rows for member in members)))
+def flush_parts(members: Sequence[Rendered], *, mates: bool) -> frozenset[str]:
+    """Return which parts of the flush statement are needed; ``mates``: some of the commits fall together."""
+    parts = set[str]().union(*(member.rows for member in members))
+    if any(member.details for member in members):
+        parts.add("standing")
+    if mates:
+        parts.add("mates")
+    return frozenset(parts)
 
 
 def flush_values(
@@ -176,7 +179,7 @@ def written(parts: frozenset[str], row: Sequence[Any]) -> Written:
     """Return the flush statement's answer by name."""
     result = Written(row[0], set(row[1]))
     at = 2
-    if "standing" in parts:
+    if "mates" in parts:
         result.undone = set(row[at])
         at += 1
     if "consumed" in parts:

@@ -243,6 +243,8 @@ class Flusher:
         parts: set[str] = set()
         for group in groups:
             members += group.members
+            if len(group.members) > 1:
+                parts.add("mates")
             for member in group.members:
                 if member.details:
                     parts.add("standing")
@@ -303,7 +305,7 @@ class Flusher:
         try:
             await self._lane.rows(_BEGIN, {})
             try:
-                parts = flush_parts([member])
+                parts = flush_parts([member], mates=False)
                 values = flush_values(self.worker, [member], member.rows, WARY)
                 await self._lane.rows(statement("flush", self._schema, parts), values)
             except psycopg.Error as error:

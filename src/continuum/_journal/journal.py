@@ -16,6 +16,7 @@ from typing import Any
 from continuum._core.effects import Message
 from continuum._core.failure import encode_failure
 from continuum._core.jsontext import dump
+from continuum._journal.arrays import Ints, Texts, elements, integer, name
 from continuum._journal.canceller import Canceller
 from continuum._journal.commit import (
     NOBODY,
@@ -44,7 +45,7 @@ from continuum._journal.migrate import migrate, verify
 from continuum._journal.outside import Outside
 from continuum._journal.protocol import Hint
 from continuum._journal.reader import Reader
-from continuum._journal.rows import announcement_row, claimed_row, claims, rendered
+from continuum._journal.rows import announcement_row, claimed_row, claims, encoded, rendered
 from continuum._journal.serving import serving
 from continuum._journal.starts import Starts
 from continuum._journal.statements import check_schema, statement
@@ -180,8 +181,8 @@ class PostgresJournal:
         rows = await self._write(
             "claim",
             worker=self.worker_id,
-            workflows=[name for name, _ in definitions],
-            versions=[version for _, version in definitions],
+            workflows=elements(Texts, encoded(name, [found for found, _ in definitions])),
+            versions=elements(Ints, [integer(version) for _, version in definitions]),
             limit=limit,
         )
         await self._hooks.reach("claim.committed")

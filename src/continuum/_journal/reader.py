@@ -7,7 +7,7 @@ run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from continuum._core.entries import TYPES, Entry
@@ -46,10 +46,8 @@ class Reader:
 
     async def mail(self, run_ids: Collection[str]) -> dict[str, tuple[Mail, ...]]:
         """Return the mail of runs that have some, in the order in which it came."""
-        rows = await self._lanes.read(
-            statement("load_inbox", self._schema),
-            {"run_ids": list(run_ids), "limit": MOST_MAIL, "bytes": MOST_BYTES},
-        )
+        bounds = {"limit": MOST_MAIL, "bytes": MOST_BYTES}
+        rows = await self._of("load_inbox", list(run_ids), bounds, one="load_inbox_of_one")
         results = await self._results(rows, key_at=4)
         found: dict[str, list[Mail]] = {}
         for run_id, number, generation, kind, key, payload in rows:
@@ -59,8 +57,7 @@ class Reader:
 
     async def ends(self, run_ids: Collection[str]) -> dict[str, End | None]:
         """Return how those of the runs ended that exist; None: not yet."""
-        values = {"run_ids": list(filter(is_storable, run_ids))}
-        rows = await self._lanes.read(statement("ends", self._schema), values)
+        rows = await self._of("ends", list(filter(is_storable, run_ids)), {}, one="end_of_one")
         return {row[0]: end_row(*row[1:]) for row in rows}
 
     async def answers(self, keys: Collection[str]) -> dict[str, bytes | End | None]:
@@ -69,6 +66,14 @@ class Reader:
         values = {"run_ids": [run_id for run_id, _ in pairs], "delivery_ids": [found for _, found in pairs]}
         rows = await self._lanes.read(statement("answers", self._schema), values)
         return {Answers.key(row[0], row[1]): end_row(*row[3:]) if row[2] is None else row[2] for row in rows}
+
+    async def _of(
+        self, many: str, run_ids: list[str], values: Mapping[str, int], *, one: str
+    ) -> list[tuple[Any, ...]]:
+        """Read about some runs, or about one: nearly always it is one on an idle machine, where somebody waits."""
+        if len(run_ids) == 1:
+            return await self._lanes.read(statement(one, self._schema), {"run_id": run_ids[0], **values})
+        return await self._lanes.read(statement(many, self._schema), {"run_ids": run_ids, **values})
 
     async def _results(self, rows: Iterable[tuple[Any, ...]], key_at: int) -> dict[str, bytes]:
         wanted = [f"{row[0]}/{row[key_at]}" for row in rows if row[-1] is None]

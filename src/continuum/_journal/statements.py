@@ -1,8 +1,8 @@
 """SQL files made into statements that Postgres can prepare.
 
 The rule: a file holds one statement, says at its top what it locks, names its parameters ``:name`` and the schema
-``{schema}``. Lines between ``-- if part`` and ``-- end`` belong to a part that a caller may leave out. Nothing
-else is ever put into a statement's text.
+``{schema}``. Lines between ``-- if part`` and ``-- end`` belong to a part that a caller may leave out, or to
+several parts together. Nothing else is ever put into a statement's text.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def statement(name: str, schema: str, parts: frozenset[str] = frozenset()) -> St
 
 def parts_of(name: str) -> frozenset[str]:
     """Return the optional parts of ``sql/{name}.sql``."""
-    return frozenset(re.findall(r"-- if (\w+)", file_text(f"sql/{name}.sql")))
+    return frozenset(" ".join(re.findall(r"-- if ([\w ]+)", file_text(f"sql/{name}.sql"))).split())
 
 
 def _chosen(lines: Iterable[str], parts: frozenset[str]) -> Iterable[str]:
@@ -77,7 +77,7 @@ def _chosen(lines: Iterable[str], parts: frozenset[str]) -> Iterable[str]:
     for line in lines:
         bare = line.strip()
         if bare.startswith("-- if "):
-            taken.append(bare.removeprefix("-- if ") in parts)
+            taken.append(parts.issuperset(bare.removeprefix("-- if ").split()))
         elif bare == "-- end":
             taken.pop()
         elif all(taken):

@@ -122,7 +122,7 @@ class Session:
         for member in members:
             for table, found in member.rows.items():
                 rows.setdefault(table, []).extend(found)
-        parts = flush_parts(members)
+        parts = flush_parts(members, mates=len(members) > 1)
         wanted = statement("flush", SCHEMA, parts)
         values = flush_values(worker, members, rows, lock_timeout)
         cursor = await self.connection.execute(wanted.text, wanted.arguments(values))

@@ -12,8 +12,8 @@
 -- t ended, d parked, c in its next generation, w waiting for that one to begin.
 --
 -- What most commits have, a lease and entries, comes as arrays, a column each: as JSON it took a third of the statement's
--- time. What few have comes as JSON. Of a batch in which nobody changes how it stands and nobody falls with another,
--- "standing" is left out.
+-- time. What few have comes as JSON. "standing" is left out of a batch in which nobody changes how it stands and nobody
+-- falls with another, "mates" of one in which nobody does the latter. On an idle machine each node of the plan is felt.
 with o as materialized (select * from unnest(:runs::text[], :tokens::bigint[]) o(r, tok)),
 -- if standing
 s as materialized (
@@ -34,20 +34,23 @@ stale as materialized (
   where (select 1 from {schema}.inbox i where i.run_id = c0.r and i.id = c0.id) is null
     and r not in (select r from fenced)),
 -- end
+-- if standing mates
 bad as materialized (
   select r from fenced
   -- if consumed
   union all select r from stale
   -- end
   ),
--- if standing
 fallen as materialized (
   select mate.r from s b join s mate on mate.grp = b.grp
   where b.r in (select r from bad) and mate.r not in (select r from bad)),
 -- end
 ok as materialized (
-  select r from o where r not in (select r from bad)
-  -- if standing
+  select r from o where r not in (select r from fenced)
+  -- if consumed
+    and r not in (select r from stale)
+  -- end
+  -- if standing mates
     and r not in (select r from fallen)
   -- end
   )
@@ -134,7 +137,7 @@ msg as (insert into {schema}.inbox (run_id, type, key, payload) select "to", t, 
 -- end
 select (extract(epoch from now()) * 1000000)::bigint as at_us,
   array(select r from fenced) as fenced,
-  -- if standing
+  -- if standing mates
   array(select distinct r from fallen) as undone,
   -- end
   -- if consumed
