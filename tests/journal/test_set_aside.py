@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from typing import Any
 
 import psycopg
 import pytest
 
 from continuum._journal.commit import Committed, Complete, Rejected, Undone
+from continuum._journal.connections import Connection
 from continuum._journal.flusher import Flusher
+from continuum._journal.lane import Lane
 from continuum._journal.render import Rendered
-from tests.journal.harness import begin, entry, root, select, soon, turn, until, worker, write
+from tests.journal.harness import (
+    KID,
+    begin,
+    child,
+    claim,
+    entry,
+    root,
+    select,
+    soon,
+    strike,
+    turn,
+    until,
+    worker,
+    write,
+)
 
 
 def fail(url: str, state: str) -> None:
@@ -99,3 +117,26 @@ async def test_finding_out_who_is_at_fault_leaves_no_transaction_open(database: 
 
         await until(none_is_open)
         await write(journal, turn(a, entries=(entry(),)), turn(b, entries=(entry(),)))
+
+
+async def test_finding_out_who_is_at_fault_writes_nothing_though_the_connection_breaks_meanwhile(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On another connection there is no transaction to be rolled back: a child would end and tell nobody."""
+    answered, struck = Lane.answered, list[int]()
+
+    async def cut_off(self: Lane, connection: Connection, text: bytes, arguments: Sequence[Any] = ()) -> Any:
+        rows = await answered(self, connection, text, arguments)
+        if text == b"begin" and not struck:
+            struck.append(strike(database, "flush"))
+        return rows
+
+    async with worker(database) as journal:
+        (parent,) = await begin(journal)
+        await write(journal, turn(parent, children=(child("r", "k"),)))
+        kid = (await claim(journal, KID))["r/k"]
+        monkeypatch.setattr(Lane, "answered", cut_off)
+        group = journal.commit(turn(kid, status=Complete(b"1")), turn(parent, entries=(entry(payload=b"{"),)))
+        assert [type(found) for found in await soon(group)] == [Undone, Rejected]
+        assert struck == [1]
+        assert select(database, "select state from continuum.runs where run_id = 'r/k'") == [("running",)]

@@ -50,7 +50,6 @@ HELD_S = 0.25
 REFRESH_S = (5.0, 60.0, 300.0)  # plans made while the tables were empty cost 2.6 times as much
 MOST_ATTEMPTS = 4  # of a whole batch, before it is taken apart
 _DISCARD_PLANS = Statement(b"discard plans", ())
-_BEGIN, _ROLLBACK = Statement(b"begin", ()), Statement(b"rollback", ())
 
 
 class Flusher:
@@ -302,16 +301,17 @@ class Flusher:
 
     async def _fault(self, member: Rendered) -> Outcome | None:
         """Return how Postgres refuses one member by itself, if it does. Writes nothing."""
+        lane, wanted = self._lane, statement("flush", self._schema, flush_parts([member], mates=False))
+        values = flush_values(self.worker, [member], member.rows, WARY)
         try:
-            await self._lane.rows(_BEGIN, {})
+            connection = await lane.ready()  # for all three: on another one the second would be a commit
+            await lane.answered(connection, b"begin")
             try:
-                parts = flush_parts([member], mates=False)
-                values = flush_values(self.worker, [member], member.rows, WARY)
-                await self._lane.rows(statement("flush", self._schema, parts), values)
+                await lane.answered(connection, wanted.text, wanted.arguments(values))
             except psycopg.Error as error:
                 return refusal(error) if is_of_values(error) or is_of_server(error) else None
             finally:
-                await self._lane.rows(_ROLLBACK, {})
+                await lane.answered(connection, b"rollback")
         except (OutcomeUnknown, psycopg.Error) as error:
             logger.info("not found out who is to blame: %s", one_line(error))
         return None
