@@ -19,7 +19,9 @@ from continuum._journal.hints import Hints, Telling
 from continuum._journal.hooks import INERT
 from continuum._journal.journal import PostgresJournal
 from continuum._journal.lane import Lane
-from continuum._journal.statements import Statement
+from continuum._journal.outside import starting, take_async
+from continuum._journal.rows import rendered, root_row
+from continuum._journal.statements import Statement, statement
 from continuum._journal.wire import Wire
 from continuum.errors import DatabaseBusy
 from tests.journal.harness import begin, listening, root, select, signal, soon, turn, until, worker, write
@@ -99,6 +101,38 @@ async def test_what_is_refused_anyhow_is_refused(noting: Hints) -> None:
     with pytest.raises(DatabaseBusy):
         await noting.along(READY, busy)
     assert await noting.along(READY, told) == (False, False), "for a while"
+
+
+async def test_who_holds_the_queue_of_notifications_makes_nobody_busy(noting: Hints) -> None:
+    """Any commit in the server that tells holds it until it is on disk; Postgres names no row then."""
+
+    async def held(telling: Telling) -> bool:
+        if telling.parts:
+            raise DatabaseBusy("held") from psycopg.errors.LockNotAvailable(
+                "canceling statement due to lock timeout"
+            )
+        return await told(telling)
+
+    assert await noting.along(READY, held) == (False, False)
+    assert await noting.along(READY, told) == (False, False), "for a while"
+
+
+async def test_for_a_row_that_somebody_holds_a_commit_that_tells_waits_once(database: str) -> None:
+    asked: list[bool] = []
+    async with (
+        PostgresJournal(database).open() as client,
+        await psycopg.AsyncConnection.connect(database) as connection,
+    ):
+        await take_async(connection, starting("continuum", [root("r")]))
+
+        async def start(telling: Telling) -> list[tuple[object, ...]]:
+            asked.append(bool(telling.parts))
+            values = {"runs": rendered(root_row, [root("r")]), **telling.values}
+            return await client._lanes.write(statement("start", "continuum", telling.parts), values)
+
+        with pytest.raises(DatabaseBusy):
+            await client._hints.along(READY, start)
+    assert asked == [True]
 
 
 async def test_who_only_starts_runs_listens_to_nothing(database: str) -> None:

@@ -164,7 +164,7 @@ class Hints:
 
         A commit that tells locks the queue of notifications until it is on disk, and all that tell come one after
         the other. So one at a time does here, and none for a while after two that took long. What Postgres
-        refuses is written once more without telling, for the queue may be full.
+        refuses is written once more without telling, for the queue may be full, or somebody hold it for long.
         """
         time = asyncio.get_running_loop().time
         began_at = time()
@@ -180,8 +180,8 @@ class Hints:
             return done, True
         except (psycopg.Error, DatabaseBusy, DatabaseRefused) as error:
             cause = error if isinstance(error, psycopg.Error) else error.__cause__
-            if isinstance(cause, psycopg.Error) and is_lock_timeout(cause):  # of a row, most likely
-                raise
+            if isinstance(cause, psycopg.Error) and is_lock_timeout(cause) and cause.diag.context:
+                raise  # it was for a row, and Postgres says which; of the queue it says nothing
             logger.info("a commit that tells is refused: %s; written again without telling", one_line(error))
             self._along_at = time() + APART_S
         finally:
