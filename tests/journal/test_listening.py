@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 
 import pytest
 
 from continuum._core.failure import encode_failure
 from continuum._journal import ends, listener
 from continuum._journal.commit import Complete, Fail, Passivate
+from continuum._journal.connections import Connection
 from continuum._journal.hints import LARGEST_PAYLOAD, payloads
 from continuum._journal.journal import PostgresJournal
+from continuum._journal.listener import Listener
 from continuum.errors import Failure, RunNotFound
 from tests.journal.harness import (
     begin,
@@ -59,6 +63,35 @@ async def test_a_listener_that_was_cut_off_says_that_something_may_be_missing(da
             await until(hears_again)
         await journal.start([root()])
         await heard.until("ready", "flow:1")
+
+
+async def test_a_listener_that_was_cut_off_leaves_alone_who_has_its_sockets_number_next(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libpq closes the socket when it reads that the server has ended; whoever opens one may have that number."""
+    loop, read, rung = asyncio.get_running_loop(), Listener._read, asyncio.Event()
+    ours, theirs = socket.socketpair()
+    numbers: list[int] = []
+
+    def read_and_open_another(self: Listener, connection: Connection, number: int) -> None:
+        read(self, connection, number)
+        if self._broke is not None and not numbers:
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(number)
+            numbers.append(os.dup2(ours.fileno(), number))
+            loop.add_reader(number, rung.set)
+
+    monkeypatch.setattr(Listener, "_read", read_and_open_another)
+    with ours, theirs:
+        async with PostgresJournal(database).open() as journal:
+            heard = await listening(journal)
+            heard.hints.clear()
+            assert strike(database, "listen") == 1
+            await heard.until("gap")
+            theirs.send(b"x")
+            await soon(rung.wait())
+            loop.remove_reader(numbers[0])
+            os.close(numbers[0])
 
 
 async def test_swallowed_notifications_are_reported_once(

@@ -104,7 +104,8 @@ class Listener:
                 self._read(connection, socket)  # what came with the last answer rings no bell
                 await self._changed.wait()
             finally:
-                loop.remove_reader(socket)
+                if self._broke is None:  # else libpq has closed it, and its number may be another one's by now
+                    loop.remove_reader(socket)
         raise self._broke
 
     def _read(self, connection: Connection, socket: int) -> None:
