@@ -9,7 +9,9 @@ from typing import TypeVar
 import psycopg
 import pytest
 
+from continuum._journal import lane
 from continuum._journal.commit import Announcement, Beat, Complete, Lease, Park, Passivate, Swept
+from continuum._journal.connections import Connection
 from continuum._journal.journal import PostgresJournal
 from continuum.errors import DatabaseRefused, DatabaseUnreachable
 from tests.journal.harness import (
@@ -23,6 +25,7 @@ from tests.journal.harness import (
     select,
     signal,
     soon,
+    strike,
     task,
     turn,
     worker,
@@ -120,6 +123,29 @@ async def test_who_was_cut_off_judges_nobody_before_its_next_beat(database: str)
         assert (await soon(until_reached(other.take_over))).workers == ()
         age(database, "b", "connected_at")
         assert (await other.take_over()).workers == ("a",)
+
+
+async def test_who_is_cut_off_when_it_is_about_to_judge_judges_nobody(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with worker(database, "a") as one, worker(database, "b") as other:
+        await begin(one)
+        await other.beat()
+        age(database, "b", "connected_at")
+        age(database, "a", "beat_at")
+        is_ended, looks = lane.is_ended, list[bool]()
+
+        def cut_off_after_the_first_look(connection: Connection) -> bool:
+            if len(looks) == 1:
+                strike(database, "heartbeat")
+            looks.append(is_ended(connection))
+            return looks[-1]
+
+        monkeypatch.setattr(lane, "is_ended", cut_off_after_the_first_look)
+        with pytest.raises(DatabaseUnreachable):
+            await other.take_over()
+        assert looks == [False, True]
+        assert (await other.take_over()).workers == ()
 
 
 async def until_reached(ask: Callable[[], Awaitable[T]]) -> T:

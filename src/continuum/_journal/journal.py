@@ -259,7 +259,7 @@ class PostgresJournal:
             epoch = self._control.epoch
             anew = epoch != self._beat_epoch
             values = {"worker": self.worker_id, "suspect": self._suspect, "reconnected": anew}
-            rows = await self._controlled("beat", **values)
+            rows = await self._controlled("beat", None, **values)
             self._beat_epoch = epoch
             return Beat(*rows[0])
 
@@ -283,9 +283,10 @@ class PostgresJournal:
         """Declare silent workers dead and release their runs."""
         async with self._beating:  # on the connection of the heartbeat: a new one has to beat before it judges
             await self._control.now()
-            if self._beat_epoch not in (-1, self._control.epoch):
+            epoch = self._control.epoch
+            if self._beat_epoch not in (-1, epoch):
                 return NOBODY
-            dead = await self._controlled("declare_dead", worker=self.worker_id)
+            dead = await self._controlled("declare_dead", epoch, worker=self.worker_id)
         self._hints.say("fenced", [row[0] for row in dead])
         released, parked = 0, []
         while True:
@@ -348,9 +349,9 @@ class PostgresJournal:
             "tokens": [lease.token for lease in leases],
         }
 
-    async def _controlled(self, file: str, /, **values: Any) -> list[tuple[Any, ...]]:
+    async def _controlled(self, file: str, epoch: int | None, /, **values: Any) -> list[tuple[Any, ...]]:
         try:
-            return await self._control.rows_now(statement(file, self.schema), values)
+            return await self._control.rows_now(statement(file, self.schema), values, epoch=epoch)
         except OutcomeUnknown as error:
             raise DatabaseUnreachable(f"a heartbeat got no answer: {error}") from error
 

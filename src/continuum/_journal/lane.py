@@ -83,14 +83,18 @@ class Lane:
         async with self._lock:
             return await self.answered(await self.ready(), statement.text, statement.arguments(values))
 
-    async def rows_now(self, statement: Statement, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+    async def rows_now(
+        self, statement: Statement, values: dict[str, Any], *, epoch: int | None = None
+    ) -> list[tuple[Any, ...]]:
         """Run one statement, or raise ``DatabaseUnreachable`` at once if Postgres is away or refuses to act.
 
-        Raises ``OutcomeUnknown``, ``DatabaseRefused`` for values that it will not have,
-        or ``DatabaseBusy``.
+        So it does if the connection is not that of ``epoch``, if one is given. Raises ``OutcomeUnknown``,
+        ``DatabaseRefused`` for values that Postgres will not have, or ``DatabaseBusy``.
         """
         async with self._lock:
             connection = await self.now()
+            if epoch not in (None, self.epoch):
+                raise DatabaseUnreachable("the connection broke just now, and there is another one")
             try:
                 return await self.answered(connection, statement.text, statement.arguments(values))
             except psycopg.Error as error:
