@@ -124,7 +124,7 @@ class Taker:
         rows = 0
         while arrivals and rows < MOST_ROWS and taken.fault is None and machine.closing is None:
             if not taken.started and type(arrivals[0].event) is e.ChildCompleted:
-                rows += self._take_ends(run, machine, taken, consumed)
+                rows = self._take_ends(run, machine, taken, consumed, rows)
                 if rows >= MOST_ROWS or not arrivals:
                     return
             arrival = arrivals[0]
@@ -149,18 +149,18 @@ class Taker:
             if arrival.mail is not None:
                 consumed.append(arrival.mail)
 
-    def _take_ends(self, run: Resident, machine: Machine, taken: TurnTaken, consumed: list[int]) -> int:
-        """Take in the ends of children that have arrived, up to one that wakes somebody; return how many rows.
+    def _take_ends(self, run: Resident, machine: Machine, taken: TurnTaken, consumed: list[int], rows: int) -> int:
+        """Take in the ends of children that have arrived, up to one that wakes somebody; return the count of rows.
 
         Nearly every child of many ends like that, and then there is an entry to write and nothing else.
         """
-        arrivals, entries, rows = run.arrivals, list[Entry](), 0
+        arrivals, entries = run.arrivals, list[Entry]()
         while arrivals and rows < MOST_ROWS:
             event, mail, turns = arrivals[0]
             if type(event) is not e.ChildCompleted or not is_only_noted(machine, event):
                 break
-            arrivals.popleft()
             entries.append(entry_of_child(event))
+            arrivals.popleft()  # only now, see above
             rows += 1
             for ended in turns:
                 rows += ended.rows
