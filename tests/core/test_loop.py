@@ -9,8 +9,12 @@ import pytest
 from tests.core.harness import Run
 
 from continuum import activity, now, wait_signal, workflow
+from continuum._core import pinned
+from continuum._core.commands import CompleteRun
+from continuum._core.events import RunStarted
 from continuum._core.faults import Forbidden
-from continuum._core.loop import WorkflowLoop
+from continuum._core.loop import Sitting, WorkflowLoop
+from continuum._core.machine import Machine, RunContext
 
 SEEN: list[Any] = []
 USER: ContextVar[str] = ContextVar("user", default="nobody")
@@ -264,6 +268,28 @@ def test_a_turn_inside_a_task_of_the_host_is_refused() -> None:
         return ""
 
     assert "plain callback" in asyncio.run(host())
+
+
+def test_a_turn_that_was_refused_leaves_nothing_to_the_next() -> None:
+    @workflow
+    async def flow() -> str:
+        return "done"
+
+    machine, started = Machine(flow, RunContext("r")), RunStarted(1, b"null")
+
+    def turn() -> None:
+        with Sitting():
+            SEEN.append(machine.apply(started).closing)
+
+    async def host() -> None:
+        with pytest.raises(RuntimeError, match="plain callback"):
+            machine.apply(started)
+        asyncio.get_running_loop().call_soon(turn)
+        await asyncio.sleep(0)
+
+    asyncio.run(host())
+    assert [CompleteRun(b'"done"')] == SEEN
+    assert pinned._turns == 0
 
 
 def test_after_a_turn_the_hosts_loop_runs_again() -> None:

@@ -76,10 +76,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def enter(self) -> None:
         """Make this the running loop of the thread. Raises ``RuntimeError`` inside a task of the host loop."""
         host = asyncio._get_running_loop()
-        sitting = _SITTINGS.get(host)
-        if sitting is None:
-            sitting = self._alone = Sitting()
-            sitting.__enter__()
+        if host not in _SITTINGS:
+            alone = Sitting()
+            alone.__enter__()
+            self._alone = alone  # only now: one that was refused has nothing to end
         self._host = host
         asyncio._set_running_loop(self)
         self.in_turn = True
