@@ -292,15 +292,20 @@ class Flusher:
 
     async def _reject(self, group: Group, error: psycopg.Error) -> None:
         """Settle a group that Postgres refuses; of several members only those whose fault it is are rejected."""
-        faults: list[Outcome | None] = [refusal(error)]
-        if len(group.members) > 1:
-            faults = [await self._fault(member) for member in group.members]
-            faults = faults if any(faults) else [refusal(error)] * len(faults)
         logger.error("a commit of run %r is refused: %s", group.run_ids()[0], one_line(error))
-        group.settle([Undone() if fault is None else fault for fault in faults])
+        if len(group.members) == 1:
+            group.settle([refusal(error)])
+            return
+        found = [await self._fault(member) for member in group.members]
+        unsure = [isinstance(fault, Unknown) for fault in found]
+        faults = [None if isinstance(fault, Unknown) else fault for fault in found]
+        if any(faults):
+            group.settle([Undone() if fault is None else fault for fault in faults])
+        else:  # nobody by itself, or nobody knows: whoever it is shows when they are made anew
+            group.settle([Unknown() if any(unsure) else refusal(error) for _ in faults])
 
     async def _fault(self, member: Rendered) -> Outcome | None:
-        """Return how Postgres refuses one member by itself, if it does. Writes nothing."""
+        """Return how Postgres refuses one member by itself; ``Unknown``: not found out. Writes nothing."""
         lane, wanted = self._lane, statement("flush", self._schema, flush_parts([member], mates=False))
         values = flush_values(self.worker, [member], member.rows, WARY)
         try:
@@ -314,6 +319,7 @@ class Flusher:
                 await lane.answered(connection, b"rollback")
         except (OutcomeUnknown, psycopg.Error) as error:
             logger.info("not found out who is to blame: %s", one_line(error))
+            return Unknown()
         return None
 
     def _hold(self, groups: Sequence[Group]) -> None:
