@@ -5,7 +5,7 @@ from __future__ import annotations
 from continuum import Worker, side_effect, wait_signal, workflow
 from continuum._engine.hooks import EngineHooks
 from continuum._engine.resident import Resident
-from tests.conformance.cluster import Cluster, Gate
+from tests.conformance.cluster import FORGETFUL, Cluster, Gate
 from tests.conformance.flows import waiter
 from tests.journal.harness import select
 from tests.journal.races.stepper import Stepper
@@ -71,6 +71,10 @@ async def test_a_run_has_one_commit_under_way(cluster: Cluster) -> None:
     assert select(cluster.url, "select lease_token from continuum.runs") == [(1,)], "it was not read anew"
 
 
+MAIL = """insert into continuum.inbox (run_id, type, key, payload)
+          values ('r', 'signal_received', 'go', '{"payload":"on"}')"""
+
+
 async def test_mail_that_nobody_speaks_of_is_found(cluster: Cluster) -> None:
     """LF21 a worker looks for mail of the runs that it holds, whatever became of the hints."""
     async with cluster.worker([waiter], passivate_after=60) as worker:
@@ -83,7 +87,28 @@ async def test_mail_that_nobody_speaks_of_is_found(cluster: Cluster) -> None:
             return not (found.reading or found.more_mail or engine.mailroom._wanted)
 
         await until(has_read_its_mail)
-        sql = """insert into continuum.inbox (run_id, type, key, payload)
-                 values ('r', 'signal_received', 'go', '{"payload":"on"}')"""
-        select(cluster.url, sql)
+        select(cluster.url, MAIL)
+        assert await run.result(timeout=10) == "me on"
+
+
+async def test_mail_of_a_run_that_nobody_holds_is_found_when_a_heartbeat_says_that_a_sweep_is_due(
+    cluster: Cluster,
+) -> None:
+    """CR02 a sender that dies before it tells anybody is no reason for a run to wait for ever."""
+    url, swept = cluster.url, "update continuum.chores set done_at = now() - interval '%s seconds'"
+    async with cluster.worker([waiter], **FORGETFUL):
+        run = await cluster.start(waiter, "me", id="r")
+        await cluster.until_state("r", "suspended")
+    select(url, MAIL)
+    select(url, swept % 0)
+    async with cluster.worker([waiter]):
+
+        async def has_looked_around() -> bool:
+            return bool(
+                select(url, "select 1 from continuum.workers where beat_at > connected_at + interval '0.1 s'")
+            )
+
+        await until(has_looked_around)
+        assert (await run.describe()).state == "suspended"
+        select(url, swept % 30)
         assert await run.result(timeout=10) == "me on"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from continuum._core.failure import encode_failure
-from continuum._journal.commit import Complete, Lease, NewTask, Passivate
+from continuum._journal.commit import Complete, Lease, NewTask, Passivate, Swept
 from continuum._journal.protocol import Journal
 from continuum.errors import Failure
 from tests.conformance.harness import World
@@ -218,6 +218,21 @@ async def test_the_sweep_finds_what_a_sender_that_died_left_unsaid(world: World)
 
         await until(swept)
         assert set(await claim(journal)) == {"r"}
+
+
+async def test_heartbeats_tell_every_worker_that_a_sweep_is_due(world: World) -> None:
+    """CR02 until all inboxes are seen the next part is due, here and elsewhere; then for a while none."""
+    async with world.journal("a") as one, world.journal("b") as other:
+        for run in await begin(one, root("r"), root("s")):
+            await write(one, turn(run, status=Complete(b"1")))
+        for run_id in ("r", "s"):
+            world.deliver_silently(signal(run_id))
+        assert [(await journal.beat()).unswept for journal in (one, other)] == [True, True], "nobody ever swept"
+        assert await one.sweep(budget=1) == Swept(0, 1, False)
+        assert [(await journal.beat()).unswept for journal in (one, other)] == [True, True]
+        assert await other.sweep() == Swept(0, 1, True)
+        assert [(await journal.beat()).unswept for journal in (one, other)] == [False, False]
+        assert await one.sweep() is None
 
 
 async def test_many_waiters_of_a_failed_run_hear_the_same(world: World) -> None:

@@ -310,6 +310,16 @@ async def test_the_sweep_is_done_by_one_and_not_too_often(database: str) -> None
         assert await one.sweep(every_s=0) == Swept(0, 0, True)
 
 
+async def test_a_heartbeat_tells_when_half_a_minute_has_passed_since_the_last_sweep(database: str) -> None:
+    async with worker(database) as journal:
+        assert await journal.sweep() == Swept(0, 0, True)
+        for ago, due in (("10 seconds", False), ("30 seconds", True)):
+            select(database, f"update continuum.chores set done_at = now() - interval '{ago}'")
+            assert (await journal.beat()).unswept is due
+        assert await journal.sweep() == Swept(0, 0, True)
+        assert not (await journal.beat()).unswept
+
+
 async def test_the_sweep_goes_on_where_it_stopped(database: str) -> None:
     async with worker(database) as journal:
         deliver(database, *(f"gone{number}" for number in range(7)))

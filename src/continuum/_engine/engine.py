@@ -46,9 +46,9 @@ from continuum.definitions import Definitions
 from continuum.policies import ActivityOptions
 
 logger = logging.getLogger("continuum.engine")
-SWEEP_S = 10.0  # between attempts at the slow sweep, which one worker does every 30 s
 LEASES_S = 10.0
-OVERDUE_S = 600.0  # between looks for overdue runs of which no heartbeat has told
+# Between looks for what heartbeats tell of, should they be far apart: whether a sweep is due, and a run overdue.
+SWEEP_S, OVERDUE_S = 60.0, 600.0
 SOON_S = 1.0
 SHARE = 50  # a chore that is done soon again is followed by a pause of so many times what it took
 CLAIM_S = 5.0  # for a claim that is under way when the worker stops
@@ -205,8 +205,8 @@ class Engine:
         silence = self.heartbeat.silence
         yield self._every(lease_s, "looking for dead workers", partial(take_over, journal), silence)
         yield self._every(max(LEASES_S, lease_s), "comparing leases", self.leases.once, self._look_at_leases)
-        yield self._every(SWEEP_S, "sweeping", partial(sweep, journal))
-        overdue = self.heartbeat.overdue
+        unswept, overdue = self.heartbeat.unswept, self.heartbeat.overdue
+        yield self._every(SWEEP_S, "sweeping", partial(sweep, journal), unswept)
         yield self._every(OVERDUE_S, "cancelling what is overdue", partial(cancel_overdue, journal), overdue)
         yield self.cache.run()
 

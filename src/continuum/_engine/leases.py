@@ -18,19 +18,19 @@ from continuum._engine.outages import Retrying
 from continuum._engine.residents import Residents
 from continuum._engine.suspects import Suspects
 from continuum._journal.backoff import LONGEST_PAUSE_S
-from continuum._journal.commit import Lease
+from continuum._journal.commit import SWEEP_EVERY_S, Lease
 from continuum._journal.protocol import Journal
 
 logger = logging.getLogger("continuum.engine")
 SPREAD = (0.9, 1.1)
-SWEEP_EVERY_S = 30.0
 MOST_NAMED = 10  # runs, in one line of the log
 
 
 class Heartbeat:
     """Beats. Calls ``reborn`` when this worker was declared dead.
 
-    Sets ``silence`` when another one is silent, and ``overdue`` when a run was to have stopped by now.
+    Sets ``silence`` when another one is silent, ``overdue`` when a run was to have stopped by now, and ``unswept``
+    when it is time for a sweep.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class Heartbeat:
     ) -> None:
         self.silence = asyncio.Event()
         self.overdue = asyncio.Event()
+        self.unswept = asyncio.Event()
         self.workers = 1  # alive, this one included
         self.beat_at = 0.0  # loop time of the last one that got through
         self._journal = journal
@@ -94,6 +95,8 @@ class Heartbeat:
             self.silence.set()
         if beat.overdue:
             self.overdue.set()
+        if beat.unswept:
+            self.unswept.set()
         return beat.alive
 
 

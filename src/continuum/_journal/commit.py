@@ -253,13 +253,16 @@ class Loaded:
     problem: str | None = None
 
 
+SWEEP_EVERY_S = 30.0
+
+
 @dataclass(frozen=True, slots=True)
 class Beat:
     """A heartbeat's answer. ``alive`` false: this worker was declared dead and must register under a new id.
 
     ``workers`` are alive; ``deaths`` is how many were declared dead within ten minutes; ``silent``: somebody has
     given no sign of life for a lease time, and it is time to take over; ``overdue``: the grace of a run that was
-    asked to stop has passed.
+    asked to stop has passed; ``unswept``: nobody has finished a sweep within ``SWEEP_EVERY_S``.
     """
 
     alive: bool
@@ -268,6 +271,7 @@ class Beat:
     deaths: int = 0
     silent: bool = False
     overdue: bool = False
+    unswept: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from continuum._journal.arrays import Ints, Texts, elements, integer, name
 from continuum._journal.canceller import Canceller
 from continuum._journal.commit import (
     NOBODY,
+    SWEEP_EVERY_S,
     Announcement,
     Beat,
     Claimed,
@@ -259,7 +260,7 @@ class PostgresJournal:
             epoch = self._control.epoch
             anew = epoch != self._beat_epoch
             values = {"worker": self.worker_id, "suspect": self._suspect, "reconnected": anew}
-            rows = await self._controlled("beat", None, **values)
+            rows = await self._controlled("beat", None, **values, sweep_every_s=SWEEP_EVERY_S)
             self._beat_epoch = epoch
             return Beat(*rows[0])
 

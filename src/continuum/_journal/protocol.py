@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from continuum._core.effects import Message
 from continuum._journal.commit import (
+    SWEEP_EVERY_S,
     Announcement,
     Beat,
     Cancelled,
@@ -288,7 +289,7 @@ class Journal(Protocol):
         """
         ...
 
-    async def sweep(self, *, every_s: float = 30, budget: int = 1000) -> Swept | None:
+    async def sweep(self, *, every_s: float = SWEEP_EVERY_S, budget: int = 1000) -> Swept | None:
         """Do one part of the slow sweep, unless one was finished within ``every_s``: then None.
 
         Until it is ``finished`` the next part is due at once, here or elsewhere.

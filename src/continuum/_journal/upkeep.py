@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from continuum._journal.commit import Swept
+from continuum._journal.commit import SWEEP_EVERY_S, Swept
 from continuum._journal.hints import Hints
 from continuum._journal.lane import Lane, Lanes, OutcomeUnknown
 from continuum._journal.statements import statement
@@ -28,18 +28,14 @@ class Upkeep:
         self._schema = schema
         self._prepared = prepared
 
-    async def sweep(self, *, every_s: float = 30, budget: int = 1000) -> Swept | None:
+    async def sweep(self, *, every_s: float = SWEEP_EVERY_S, budget: int = 1000) -> Swept | None:
         """Do one part of the slow sweep, unless it was done lately."""
-        taken = await self._write("take_chore", name="sweep", every=every_s)
-        if not taken:
+        values = {"every": every_s, "budget": budget}
+        rows = await self._lanes.write(statement("sweep", self._schema), values)
+        if not rows:
             return None
-        rows = await self._write("sweep", cursor=taken[0][0], budget=budget)
-        armed, dropped, cursor, walked, ready = rows[0]
-        finished = walked < budget
-        await self._write("keep_cursor", name="sweep", cursor="" if finished else cursor)
+        armed, dropped, finished, ready = rows[0]
         self._hints.say("ready", ready)
-        if finished:
-            await self._write("forget_workers")
         return Swept(armed, dropped, finished)
 
     async def prune(self, older_than_s: float, limit: int = 100) -> int:
@@ -67,9 +63,6 @@ class Upkeep:
             raise DatabaseUnreachable(f"whether something was pruned is not known: {error}") from error
         finally:
             await lane.close()
-
-    async def _write(self, file: str, /, **values: Any) -> list[tuple[Any, ...]]:
-        return await self._lanes.write(statement(file, self._schema), values)
 
 
 def check_keep(keep: int) -> None:

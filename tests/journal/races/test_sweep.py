@@ -110,27 +110,41 @@ async def test_the_chore_is_done_by_one_worker_at_a_time(raced: str, db: Session
         assert sorted(found, key=lambda swept: swept is None) == [Swept(1, 0, True), None, None, None]
 
 
-async def test_a_second_worker_waits_for_the_first_to_take_the_chore_and_gets_nothing(
-    raced: str, db: Session
-) -> None:
+async def test_a_second_worker_waits_for_the_first_to_sweep_and_gets_nothing(raced: str, db: Session) -> None:
     async with working(raced, "b") as (second,), session(raced) as first:
         await first.begin()
-        assert await first.run("take_chore", name="sweep", every=30) == [("",)]
+        assert await first.run("sweep", every=30, budget=10) == [(0, 0, True, [])]
         sweep = asyncio.ensure_future(second.journal.sweep(every_s=30))
         await first.blocks()
         await first.commit()
         assert await before_deadline(sweep, "the second sweep") is None
 
 
-async def test_a_sweeper_that_dies_after_taking_the_chore_leaves_the_cursor(raced: str, db: Session) -> None:
+async def test_a_second_worker_goes_on_behind_the_part_that_it_waited_for(raced: str, db: Session) -> None:
+    async with working(raced, "b") as (second,), session(raced) as first:
+        for run_id in "abc":
+            await db.put(run_id)
+        await _mail(db, *"abc")
+        await first.begin()
+        assert await first.run("sweep", every=30, budget=2) == [(2, 0, False, ["flow:1"])]
+        sweep = asyncio.ensure_future(second.journal.sweep(every_s=30, budget=2))
+        await first.blocks()
+        await first.commit()
+        assert await before_deadline(sweep, "the second sweep") == Swept(1, 0, True)
+        assert await db.one("select cursor from continuum.chores where name = 'sweep'") == ""
+
+
+async def test_a_sweeper_that_dies_leaves_the_cursor_where_it_was(raced: str, db: Session) -> None:
     async with working(raced, "w") as (worker,):
         for run_id in "abc":
             await db.put(run_id)
         await _mail(db, *"abc")
         assert await worker.journal.sweep(every_s=0, budget=1) == Swept(1, 0, False)
-        assert await db.run("take_chore", name="sweep", every=0) == [("a",)]  # and then it dies
-        parts = await _walk(worker, 1)
-        assert sum(part.armed for part in parts) == 2
+        async with session(raced) as dying:
+            await dying.begin()
+            assert await dying.run("sweep", every=0, budget=1) == [(1, 0, False, ["flow:1"])]
+            await dying.roll_back()
+        assert [part.armed for part in await _walk(worker, 1)] == [1, 1, 0]
 
 
 async def test_two_workers_that_sweep_at_once_leave_nothing_behind(raced: str, db: Session) -> None:

@@ -17,6 +17,7 @@ from continuum._core.effects import Message
 from continuum._journal.backoff import Backoff
 from continuum._journal.commit import (
     NOBODY,
+    SWEEP_EVERY_S,
     Announcement,
     Beat,
     Cancelled,
@@ -309,7 +310,7 @@ class MemoryJournal:
         self._hints.say("ready", ready)
         return done
 
-    async def sweep(self, *, every_s: float = 30, budget: int = 1000) -> Swept | None:
+    async def sweep(self, *, every_s: float = SWEEP_EVERY_S, budget: int = 1000) -> Swept | None:
         """Do one part of the slow sweep, unless it was done lately."""
         done = await self._wire("sweep", self.memory.sweep, every_s, budget)
         if done is None:

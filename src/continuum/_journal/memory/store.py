@@ -14,6 +14,7 @@ from continuum._core.jsontext import load
 from continuum._journal.canceller import LONGEST_GRACE_S, MOST_OVERDUE, request_to_stop
 from continuum._journal.cascade import Root, stopped
 from continuum._journal.commit import (
+    SWEEP_EVERY_S,
     Announcement,
     Beat,
     Claimed,
@@ -299,7 +300,7 @@ class Memory(Tables):
         silent = sum(row.silent(now) for row in others)
         count = len(others) - silent + (worker is not None)
         overdue = any(due_us <= now for due_us, _ in self.cancellations.values())
-        return Beat(worker is not None, now, count, deaths, bool(silent), overdue)
+        return Beat(worker is not None, now, count, deaths, bool(silent), overdue, self._is_unswept(SWEEP_EVERY_S))
 
     def clear_suspicion(self, worker: str | None, run_ids: Collection[str]) -> set[str]:
         """Forgive suspects that a worker holds."""
@@ -341,10 +342,9 @@ class Memory(Tables):
 
     def sweep(self, every_s: float, budget: int) -> tuple[Swept, set[str]] | None:
         """Do one part of the slow sweep; also return the definitions that are due now."""
-        now = self.now_us()
-        if self.swept_us is not None and self.swept_us > now - int(every_s * 1_000_000):
+        if not self._is_unswept(every_s):
             return None
-        self.swept_us = now
+        self.swept_us = self.now_us()
         walked = sorted(run_id for run_id in self.inbox if run_id > self.sweep_cursor)[:budget]
         armed, dropped, ready = 0, 0, set[str]()
         for run_id in walked:
@@ -360,6 +360,9 @@ class Memory(Tables):
         if not finished:
             self.swept_us = None
         return Swept(armed, dropped, finished), ready
+
+    def _is_unswept(self, every_s: float) -> bool:
+        return self.swept_us is None or self.swept_us <= self.now_us() - int(every_s * 1_000_000)
 
     # --- definitions
 

@@ -13,4 +13,6 @@ select exists (select 1 from b) as alive, (extract(epoch from clock_timestamp())
   (select count(*) from {schema}.workers where dead_at > now() - interval '10 minutes') as deaths,
   exists (select 1 from {schema}.workers where dead_at is null and worker_id is distinct from :worker
             and beat_at < now() - lease_s * interval '1 second') as silent,
-  exists (select 1 from {schema}.cancellations where due_at <= now()) as overdue
+  exists (select 1 from {schema}.cancellations where due_at <= now()) as overdue,
+  exists (select 1 from {schema}.chores where name = 'sweep'
+            and done_at <= now() - :sweep_every_s * interval '1 second') as unswept
