@@ -13,6 +13,7 @@ from continuum._journal import lane
 from continuum._journal.commit import Announcement, Beat, Complete, Lease, Park, Passivate, Swept
 from continuum._journal.connections import Connection
 from continuum._journal.journal import PostgresJournal
+from continuum._journal.lane import Lane
 from continuum.errors import DatabaseRefused, DatabaseUnreachable
 from tests.journal.harness import (
     FLOW,
@@ -318,6 +319,24 @@ async def test_a_heartbeat_tells_when_half_a_minute_has_passed_since_the_last_sw
             assert (await journal.beat()).unswept is due
         assert await journal.sweep() == Swept(0, 0, True)
         assert not (await journal.beat()).unswept
+
+
+async def test_what_an_idle_worker_asks_is_a_statement_each(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts: list[bytes] = []
+    answered = Lane.answered
+
+    async def counted(self: Lane, connection: object, text: bytes, arguments: object = ()) -> object:
+        if self.name in ("journal", "heartbeat") and text != b"select 1":  # which is a ping, after a while
+            texts.append(text)
+        return await answered(self, connection, text, arguments)  # type: ignore[arg-type]
+
+    async with worker(database) as journal:
+        monkeypatch.setattr(Lane, "answered", counted)
+        for ask in (lambda: claim(journal), journal.beat, journal.take_over, journal.sweep, journal.leases):
+            await ask()
+        assert len(texts) == 5
 
 
 async def test_the_sweep_goes_on_where_it_stopped(database: str) -> None:

@@ -202,9 +202,9 @@ class Watched(Memory):
             self._deaths.pop(run_id, None)
         return forgiven
 
-    def take_over(self, worker_id: str | None) -> Any:
+    def take_over(self, worker_id: str | None, judges: bool = True) -> Any:
         """Nobody judges who was away himself, and only deaths of those that had named a run park it."""
-        done, ready = super().take_over(worker_id)
+        done, ready = super().take_over(worker_id, judges)
         judge = self.workers.get(worker_id or "")
         if done.workers and (judge is None or self.away_us > self.now_us() - judge.lease_us):
             raise Broken(

@@ -112,7 +112,7 @@ class Engine:
         self.dispatcher.workers = lambda: self.heartbeat.workers
         self.aftermath.falls_due = lambda at_us: self.dispatcher.falls_due(self.clock.loop_time(at_us))
         self.cache = self._make_cache()
-        self.dispatcher.hungry, self.dispatcher.in_doubt = self.cache.make_room, self._look_at_leases.set
+        self.dispatcher.hungry, self.dispatcher.in_doubt = self.cache.make_room, self._doubt_leases
 
     def _make_activities(self) -> Activities:
         settings = self._settings
@@ -203,7 +203,7 @@ class Engine:
         yield self.heartbeat.run()
         yield self._every(poll_s, "looking for mail", mail.once, self._look_at_mail)
         silence = self.heartbeat.silence
-        yield self._every(lease_s, "looking for dead workers", partial(take_over, journal), silence)
+        yield self._every(lease_s, "looking for dead workers", self._take_over, silence)
         yield self._every(max(LEASES_S, lease_s), "comparing leases", self.leases.once, self._look_at_leases)
         unswept, overdue = self.heartbeat.unswept, self.heartbeat.overdue
         yield self._every(SWEEP_S, "sweeping", partial(sweep, journal), unswept)
@@ -231,6 +231,14 @@ class Engine:
                     await sooner.wait()
 
     # --- what one part tells another
+
+    async def _take_over(self) -> None:
+        if await take_over(self.journal) and not len(self.residents):
+            self._doubt_leases()
+
+    def _doubt_leases(self) -> None:
+        self.leases.doubt()
+        self._look_at_leases.set()
 
     def _claimable(self, count: int) -> int:
         """Return how many of ``count`` new children this worker takes at birth: its share, and what fits."""
@@ -266,7 +274,7 @@ class Engine:
         elif kind == "fenced":
             if self.worker_id in names:
                 self.heartbeat.soon()
-                self._look_at_leases.set()
+                self._doubt_leases()
         elif kind == "gap":
             self.dispatcher.told(())
             self._look_at_mail.set()

@@ -109,15 +109,24 @@ class Leases:
         self._loader = loader
         self._suspects = suspects
         self._stray: set[Lease] = set()
+        self._doubts, self._settled = 1, 0
+
+    def doubt(self) -> None:
+        """Look the next time even if no run is here: there may be leases all the same."""
+        self._doubts += 1
 
     async def once(self) -> bool:
         """Drop runs that are no longer ours; release those that twice in a row were ours and not here.
 
         A claim whose answer was lost leaves such a lease; one whose answer is on its way looks the same once.
-        Returns whether to look again soon.
+        Returns whether to look again soon. With no run here it asks only if there is a doubt.
         """
+        doubts = self._doubts
+        if doubts == self._settled and not (self._stray or len(self._residents)):
+            return False
         before = {run.run_id: run.claimed.token for run in self._residents.by_id.values()}
         leases = await self._journal.leases()
+        self._settled = doubts
         held = {lease.run_id: lease.token for lease in leases}
         lost: list[str] = []
         for run_id, token in before.items():
@@ -141,8 +150,8 @@ class Leases:
         return bool(stray - again)
 
 
-async def take_over(journal: Journal) -> None:
-    """Release the runs of workers that gave no sign of life."""
+async def take_over(journal: Journal) -> bool:
+    """Release the runs of workers that gave no sign of life; return whether this one has leases itself."""
     done = await journal.take_over()
     if done.workers:
         logger.warning("declared dead: %s; %d runs released", ", ".join(done.workers), done.released)
@@ -150,6 +159,7 @@ async def take_over(journal: Journal) -> None:
         logger.error("run %r is parked: workers die whenever they try it", run_id)
     if done.workers or done.released:
         await sweep(journal, every_s=0)  # who died between a commit and its hints woke nobody
+    return done.held
 
 
 async def cancel_overdue(journal: Journal) -> None:

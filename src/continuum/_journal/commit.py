@@ -276,14 +276,15 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class TakenOver:
-    """Runs released from dead workers: how many, and which of them were parked because they kill workers."""
+    """Runs released from dead workers: how many, and which of them were parked because they kill workers.
+
+    ``workers`` were declared dead now; ``held``: this worker has leases itself.
+    """
 
     released: int
     parked: tuple[str, ...]
     workers: tuple[str, ...]
-
-
-NOBODY = TakenOver(0, (), ())
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ from continuum._core.jsontext import dump
 from continuum._journal.arrays import Ints, Texts, elements, integer, name
 from continuum._journal.canceller import Canceller
 from continuum._journal.commit import (
-    NOBODY,
     SWEEP_EVERY_S,
     Announcement,
     Beat,
@@ -281,28 +280,33 @@ class PostgresJournal:
         self._flusher.serve("")
 
     async def take_over(self) -> TakenOver:
-        """Declare silent workers dead and release their runs."""
+        """Release the runs of dead workers, and of silent ones, which it declares dead."""
+        done, silent = await self._release_of_dead()
+        if silent and (dead := await self._declare_dead()):
+            self._hints.say("fenced", dead)
+            more, _ = await self._release_of_dead()
+            return TakenOver(done.released + more.released, done.parked + more.parked, tuple(dead), more.held)
+        return done
+
+    async def _declare_dead(self) -> list[str]:
         async with self._beating:  # on the connection of the heartbeat: a new one has to beat before it judges
             await self._control.now()
             epoch = self._control.epoch
             if self._beat_epoch not in (-1, epoch):
-                return NOBODY
-            dead = await self._controlled("declare_dead", epoch, worker=self.worker_id)
-        self._hints.say("fenced", [row[0] for row in dead])
-        released, parked = 0, []
+                return []
+            return [row[0] for row in await self._controlled("declare_dead", epoch, worker=self.worker_id)]
+
+    async def _release_of_dead(self) -> tuple[TakenOver, bool]:
+        """Return what was released, and whether another worker is silent."""
+        released, parked = 0, list[str]()
+        values = {"limit": TAKE_OVER_AT_ONCE, "charges": MOST_DEATHS, "error": JsonText(encode_failure(_POISON))}
         while True:
-            rows = await self._write(
-                "take_over",
-                limit=TAKE_OVER_AT_ONCE,
-                charges=MOST_DEATHS,
-                error=JsonText(encode_failure(_POISON)),
-            )
-            count, some, ready = rows[0]
+            ((count, some, ready, held, silent),) = await self._write("take_over", worker=self.worker_id, **values)
             self._hints.say("ready", ready)
             released += count
             parked += some
             if count < TAKE_OVER_AT_ONCE:
-                return TakenOver(released, tuple(parked), tuple(row[0] for row in dead))
+                return TakenOver(released, tuple(parked), (), held), silent
 
     # --- definitions, ends
 

@@ -283,9 +283,9 @@ class Journal(Protocol):
         ...
 
     async def take_over(self) -> TakenOver:
-        """Declare silent workers dead and release their runs; parks a run at its third death.
+        """Declare silent workers dead and release the runs of dead ones; parks a run at its third death.
 
-        Between a new connection and the next ``beat`` it does nothing: who was away himself judges nobody.
+        Between a new connection and the next ``beat`` nobody is declared dead: who was away does not judge.
         """
         ...
 

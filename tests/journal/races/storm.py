@@ -173,7 +173,8 @@ async def settle(found: Round) -> None:
         found.problem(f"{await found.db.one(_UNSERVED, found.prefix)} runs with mail are due for nobody")
         for _ in range(2):  # the first goes on where another one stopped
             await found.db.run("sweep", every=0, budget=100_000)
-    await found.db.run("take_over", limit=1000, charges=100, error=None)  # leases of workers that were never there
+    # Leases of workers that were never there.
+    await found.db.run("take_over", worker=None, limit=1000, charges=100, error=None)
     while await found.db.one(_DUE, found.prefix):  # a claim skips what a sweep holds for a moment
         await found.claim(found.worker())
     for _ in range(MOST_TRIES):  # a connection may break while the mail is served, too

@@ -55,7 +55,7 @@ async def test_a_flush_that_waits_for_a_takeover_is_fenced_by_it(raced: str, db:
         await db.put("r", "stale")
         await db.rows("update continuum.workers set dead_at = now() where worker_id = 'stale'")
         await taker.begin()
-        ((released, *_),) = await taker.run("take_over", limit=10, charges=3, error=None)
+        ((released, *_),) = await taker.run("take_over", worker=None, limit=10, charges=3, error=None)
         assert released == 1
         late = stale.journal.submit(turn("r", keys=["a"], status=Passivate()))
         await taker.blocks()

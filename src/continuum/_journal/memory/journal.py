@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from continuum._core.effects import Message
 from continuum._journal.backoff import Backoff
 from continuum._journal.commit import (
-    NOBODY,
     SWEEP_EVERY_S,
     Announcement,
     Beat,
@@ -303,9 +302,8 @@ class MemoryJournal:
 
     async def take_over(self) -> TakenOver:
         """Declare silent workers dead and release their runs."""
-        if self._beat_epoch not in (0, self._wire.epoch):  # a new connection has to beat before it judges
-            return NOBODY
-        done, ready = await self._wire("take_over", self.memory.take_over, self.worker_id)
+        judges = self._beat_epoch in (0, self._wire.epoch)  # a new connection has to beat before it does
+        done, ready = await self._wire("take_over", self.memory.take_over, self.worker_id, judges)
         self._hints.say("fenced", done.workers)
         self._hints.say("ready", ready)
         return done

@@ -311,9 +311,9 @@ class Memory(Tables):
             run.suspected, run.deaths = False, 0
         return forgiven
 
-    def take_over(self, worker_id: str | None) -> tuple[TakenOver, set[str]]:
-        """Declare silent workers dead and release their runs; also return the definitions that are due now."""
-        now, worker = self.now_us(), self.alive(worker_id)
+    def take_over(self, worker_id: str | None, judges: bool = True) -> tuple[TakenOver, set[str]]:
+        """Declare silent workers dead and release the runs of dead ones; also return the definitions due now."""
+        now, worker = self.now_us(), self.alive(worker_id) if judges else None
         dead: list[str] = []
         if worker is not None and not worker.silent(now) and worker.connected_us <= now - worker.lease_us:
             dead = [row.worker_id for row in self.workers.values() if row.dead_us is None and row.silent(now)]
@@ -324,7 +324,8 @@ class Memory(Tables):
         for run in [run for name in gone for run in self.held[name].values() if run.run_id not in self.locked]:
             released += 1
             self._take(run, parked, ready)
-        return TakenOver(released, tuple(parked), tuple(dead)), ready
+        held = bool(self.held.get(worker_id or ""))
+        return TakenOver(released, tuple(parked), tuple(dead), held), ready
 
     def _take(self, run: RunRow, parked: list[str], ready: set[str]) -> None:
         owner = self.workers.get(run.owner or "")

@@ -1,7 +1,8 @@
 -- Releases up to "limit" runs whose owner is not alive: declared dead, or gone without a trace. The token rises, so a
 -- dead worker that wakes writes nothing; the runs are due, to be claimed by who has their code, and suspected. Only
 -- the run that its owner had named is charged with the death; at "charges" deaths it is parked. Locks in the order
--- (depth, run_id) and skips rows in use: the next call finds them.
+-- (depth, run_id) and skips rows in use: the next call finds them. It says, too, whether this worker has any lease, and
+-- whether another one is silent, to be judged by declare_dead.sql.
 with recursive owners (owner) as (
   (select lease_owner from {schema}.runs where lease_owner is not null order by lease_owner limit 1)
   union all
@@ -24,4 +25,7 @@ u as (
     next_wakeup_at = case when r.deaths + l.charged < :charges then now() - r.priority * interval '1 hour' end
   from l where r.run_id = l.run_id returning r.run_id, r.state, r.workflow, r.version)
 select (select count(*) from u) as released, array(select run_id from u where state = 'parked') as parked,
-  array(select distinct workflow || ':' || version from u where state <> 'parked') as ready
+  array(select distinct workflow || ':' || version from u where state <> 'parked') as ready,
+  exists (select 1 from owners where owner = :worker) as held,
+  exists (select 1 from {schema}.workers where dead_at is null and worker_id is distinct from :worker
+            and beat_at < now() - lease_s * interval '1 second') as silent
