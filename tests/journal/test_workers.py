@@ -137,6 +137,8 @@ async def test_who_is_cut_off_when_it_is_about_to_judge_judges_nobody(
         is_ended, looks = lane.is_ended, list[bool]()
 
         def cut_off_after_the_first_look(connection: Connection) -> bool:
+            if connection is not other._control._connection:
+                return is_ended(connection)
             if len(looks) == 1:
                 strike(database, "heartbeat")
             looks.append(is_ended(connection))
