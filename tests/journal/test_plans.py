@@ -1,15 +1,20 @@
-"""How Postgres carries out what may reach thousands of runs: by ranges of ids, never by a walk over all runs."""
+"""How Postgres carries out what may reach thousands of runs: by ranges of ids, never by a walk over all runs.
+
+And what it does with a batch: no loop over the batch for each row of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import combinations
+from typing import Any
 
 import psycopg
 import pytest
 
 from continuum._journal.cascade import _level, stopped
 from continuum._journal.connections import adapt
-from continuum._journal.statements import statement
+from continuum._journal.statements import parts_of, statement
 
 ONE, MANY = ["deep"], [f"map/{number}" for number in range(1_000)]
 RUNS = """insert into continuum.runs (run_id, depth, workflow, version, input)
@@ -21,7 +26,7 @@ MAIL = "insert into continuum.inbox (run_id, type, key) select run_id, 'x', '' f
 
 
 @pytest.fixture
-def filled(database: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+def filled(database: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(RUNS)
         connection.execute(MAIL)
@@ -29,7 +34,7 @@ def filled(database: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
         yield connection
 
 
-def test_cascades_walk_ranges_of_ids(filled: psycopg.Connection[tuple[object, ...]]) -> None:
+def test_cascades_walk_ranges_of_ids(filled: psycopg.Connection[tuple[Any, ...]]) -> None:
     """With the values known, and as a plan for any values, which Postgres makes after some executions."""
     roots = [stopped(run_id, "why") for run_id in MANY]
     for name, values in (
@@ -53,3 +58,33 @@ def test_cascades_walk_ranges_of_ids(filled: psycopg.Connection[tuple[object, ..
                 plan = "\n".join(str(row[0]) for row in asked)
                 assert "Seq Scan on runs" not in plan, f"{name}:\n{plan}"
                 assert "Seq Scan on inbox" not in plan, f"{name}:\n{plan}"
+
+
+def test_no_row_of_a_batch_has_the_batch_looked_through(database: str) -> None:
+    """Two parts of a statement that are thought to be small are looped over, one for each row of the other."""
+    parts = parts_of("flush")
+    choices = [frozenset(some) for size in (1, 2, 3, len(parts)) for some in combinations(sorted(parts), size)]
+    with psycopg.connect(database, autocommit=True) as connection, psycopg.RawCursor(connection) as cursor:
+        cursor.execute("set enable_seqscan = off")
+        for filling in ("", RUNS, "analyze"):
+            cursor.execute(filling.encode())
+            for chosen in choices:
+                text = statement("flush", "continuum", chosen).text
+                ((asked,),) = cursor.execute(b"explain (generic_plan, format json) " + text).fetchall()
+                found = list(looped(asked[0]["Plan"]))
+                assert found in ([], ["o"]), sorted(chosen)  # o: with the one row of "timeout"
+
+
+def looped(node: dict[str, Any]) -> Iterator[str]:
+    """Yield the parts of a statement that are read again for each row of another."""
+    inner = [found for found in node.get("Plans", ()) if found["Parent Relationship"] == "Inner"]
+    if node["Node Type"] == "Nested Loop":
+        yield from filter(None, (found.get("CTE Name") for found in with_all_below(inner)))
+    for below in node.get("Plans", ()):
+        yield from looped(below)
+
+
+def with_all_below(nodes: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for node in nodes:
+        yield node
+        yield from with_all_below(node.get("Plans", ()))

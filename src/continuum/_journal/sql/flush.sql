@@ -14,6 +14,7 @@
 -- What most commits have, a lease and entries, comes as arrays, a column each: as JSON it took a third of the statement's
 -- time. What few have comes as JSON. "standing" is left out of a batch in which nobody changes how it stands and nobody
 -- falls with another, "mates" of one in which nobody does the latter. On an idle machine each node of the plan is felt.
+-- "(… in …) is true" is looked up in a hash; a join of the same two, which are both thought to be small, is a loop.
 with o as materialized (select * from unnest(:runs::text[], :tokens::bigint[]) o(r, tok)),
 -- if standing
 s as materialized (
@@ -79,7 +80,8 @@ tgt as materialized (
   union all select run_id, :worker from kid
   -- end
   ),
-m as materialized (select m0.*, tgt.lease_owner from m0 join ok using (r) join tgt on tgt.run_id = m0."to"),
+sent as materialized (select * from m0 where (r in (select r from ok)) is true),
+m as materialized (select sent.*, tgt.lease_owner from sent join tgt on tgt.run_id = sent."to"),
 msg as (insert into {schema}.inbox (run_id, type, key, payload) select "to", t, k, p from m order by n)
 -- end
 -- if entries
@@ -147,7 +149,7 @@ select (extract(epoch from now()) * 1000000)::bigint as at_us,
   array(select k.id from k0 k join ok using (r) where k.id not in (select run_id from kid)) as existed,
   -- end
   -- if messages
-  array(select "to" from m0 join ok using (r) where "to" not in (select run_id from tgt)) as undelivered,
+  array(select "to" from sent where "to" not in (select run_id from tgt)) as undelivered,
   array(select distinct "to" from m where lease_owner = :worker) as near,
   array(select distinct "to" from m where lease_owner is distinct from :worker) as far,
   -- end
