@@ -147,8 +147,9 @@ def residents(n: int) -> tuple[float, float]:
 def residents_in_process(n: int) -> tuple[float, float]:
     """The same in a process of its own: memory that was used before hides what is used now."""
     code = f"from bench.core import residents; print(*residents({n}))"
-    text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    each_us, each_kb = text.split()
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, start_new_session=True)
+    each_us, each_kb = done.stdout.split()
     return float(each_us), float(each_kb)
 
 

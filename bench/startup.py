@@ -27,5 +27,6 @@ def help_ms() -> float:
 
 def _ms(*words: str) -> float:
     started = time.perf_counter()
-    subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL)
+    # In a session of its own: Ctrl-C is ours to act on, and it would print a traceback.
+    subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL, start_new_session=True)
     return (time.perf_counter() - started) * 1e3
