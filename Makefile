@@ -33,11 +33,11 @@ endif
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test simulate races mutants processes crash conformance matrix pythons check check-format lint mypy pyright imports format bench bench-peers flame lock clean
+.PHONY: help setup demo test simulate races mutants processes crash conformance matrix pythons check check-format lint mypy pyright imports format bench bench-peers guard flame lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  PYTHON=… chooses the interpreter (before the first run), ARGS=… goes to pytest: make test ARGS='-k replay'"
+	@echo "  PYTHON=… chooses the interpreter (before the first run), ARGS=… goes to what is run (make test: to pytest): make test ARGS='-k replay'"
 
 setup: $(READY) ## make .venv with the locked dependencies (the other targets do it when needed)
 
@@ -98,6 +98,9 @@ bench: $(READY) ## measure speed; prints JSON lines (ARGS='engine 3': a part of 
 
 bench-peers: $(READY) ## measure DBOS, Absurd and Restate beside ours, into docs/performance.md (ARGS='--only dbos,continuum': a trial)
 	$(BIN)/python -m bench.peers --uv $(UV) $(ARGS)
+
+guard: $(READY) ## count what a step and a child cost, beside the bounds that tests hold (ARGS='--functions 40': what is called most)
+	$(BIN)/python -m tests.guard $(ARGS)
 
 flame: $(READY) $(SPY) ## draw where the time of a step and of a child goes, into docs/images, and print it as tables (as root)
 	$(BIN)/python -m bench.flame $(SPY)

@@ -1,4 +1,4 @@
-"""Prints what steps and children cost now, beside their bounds: ``python -m tests.guard --functions 40``."""
+"""Prints what steps and children cost now, beside their bounds: ``make guard ARGS='--functions 40'``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def main() -> None:
-    asking = argparse.ArgumentParser(prog="python -m tests.guard", description=__doc__)
+    asking = argparse.ArgumentParser(prog="make guard", description=__doc__)
     asking.add_argument("--functions", type=int, default=0, metavar="N", help="the N functions called most")
     words, ending = asking.parse_args(), Ending()
     ending.watch()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 WAY_OUT = """\
-`python -m tests.guard --functions 40` prints all figures, and what is called most.
+`make guard ARGS='--functions 40'` prints all figures, and what is called most.
 If it is meant to cost more, raise the bound at the top of this file and say in the commit why it is worth it."""
 
 HEADROOM = {"our calls": 1.05, "all calls": 1.05, "WAL bytes": 1.05, "commits": 1.3, "statements": 1.3}
