@@ -15,7 +15,7 @@ from bench.yardstick import BATCHES
 
 IN_FLIGHT = max(BATCHES)
 FLUSH, YARDSTICK = f"rows, {IN_FLIGHT} in flight", f"{NAME}, {IN_FLIGHT} in flight"
-IDLE = "what an idle worker asks, each once"
+IDLE = "what a worker asks by itself, each once"
 RESULT = "start to result, p50"
 VACUUM, HIT = "vacuum after a round", "blocks found in shared buffers"
 ROWS = {

@@ -242,7 +242,7 @@ class History:
         self.past.pruned(sizes.pruned)
 
     async def _idle(self) -> None:
-        """Ask what a worker without runs asks, each once."""
+        """Ask what a worker asks by itself, each once. Without runs it leaves out inboxes and its own leases."""
         async with self.journal.another() as idle:
             await idle.register(self.place.name("idle"), 3600, {})
 
