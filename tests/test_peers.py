@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 from bench.peers import page
+from bench.peers.__main__ import words_of
 from bench.peers.better import sentences
 from bench.peers.engine import EngineFailed, running
 from bench.peers.figures import Figure, Sitting, load
@@ -63,3 +64,22 @@ async def test_an_engine_that_ends_at_once_has_failed(tmp_path: Path) -> None:
     with pytest.raises(EngineFailed, match="it ended: it said nothing"):
         async with running(Path(sys.executable), "orders", "", {}, tmp_path / "log"):
             pass
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            ["--only", "dbos,nobody"],
+            "--only: no such engine: 'nobody'; there are continuum, dbos, absurd, restate",
+        ),
+        (["--only", ""], "--only: no such engine: ''; there are"),
+        (["--again"], "--again: there are no figures of an earlier sitting in"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_is_installed(
+    given: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        words_of([*given, "--to", str(tmp_path)])
+    assert said in capsys.readouterr().err

@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.disk import InMemory, commit_ms, home_folder, make_commit_table
@@ -25,7 +26,8 @@ six minutes on a quiet machine."""
 TRIAL = FOLDER / "trial"
 
 
-def _words() -> argparse.Namespace:
+def words_of(given: Sequence[str]) -> argparse.Namespace:
+    """Return what is asked for; ends the program with what is wrong with it."""
     parser = argparse.ArgumentParser(prog="make bench-peers", description=ABOUT)
     parser.add_argument("--uv", default="uv", help="the installer")
     parser.add_argument("--only", default=",".join(NAMES), metavar="ENGINES", help="some of " + ",".join(NAMES))
@@ -33,17 +35,21 @@ def _words() -> argparse.Namespace:
     parser.add_argument(
         "--again", action="store_true", help="measure nothing: tables and plots of the last sitting"
     )
-    words = parser.parse_args()
+    words = parser.parse_args(given)
     words.only = frozenset(words.only.split(","))
     words.to = words.to or (page.DOCS if words.only == set(NAMES) else TRIAL)
     if unknown := words.only - set(NAMES):
-        parser.error(f"--only: no such engine: {', '.join(sorted(unknown))}")
+        parser.error(
+            f"--only: no such engine: {', '.join(map(repr, sorted(unknown)))}; there are {', '.join(NAMES)}"
+        )
+    if words.again and not page.kept(words.to).is_file():
+        parser.error(f"--again: there are no figures of an earlier sitting in {page.kept(words.to)}")
     return words
 
 
 def main() -> None:
     """Measure, keep the figures, write the page."""
-    words, ending = _words(), Ending()
+    words, ending = words_of(sys.argv[1:]), Ending()
     if words.again:
         page.write(load(page.kept(words.to)), words.to)
         return
