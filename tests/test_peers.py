@@ -1,6 +1,7 @@
 """Figures beside other engines: what is written to the page, and engines that do not do what they are told."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -58,6 +59,15 @@ def test_what_people_wrote_around_the_figures_stays(tmp_path: Path) -> None:
 
 def test_it_is_said_where_a_peer_is_better_and_only_there() -> None:
     assert sentences(SITTING) == ["Restate, 1 in flight: 300 steps/s, ours 200."]
+
+
+def test_a_peer_is_compared_with_the_mean_of_our_turns() -> None:
+    ours = [replace(steps("continuum", rate, 1), p50_ms=rate / 100) for rate in (200.0, 400.0)]
+    ours += [replace(figure, what="latency") for figure in ours]
+    peer = [steps("dbos", 299.0, 1), steps("absurd", 301.0, 1)]
+    assert sentences(Sitting(FACTS, [*ours, *peer])) == ["Absurd, 1 in flight: 301 steps/s, ours 300."]
+    (mean,) = Sitting(FACTS, ours).averaged("continuum").of("latency")
+    assert (mean.p50_ms, mean.commits) == (3.0, None)
 
 
 async def test_an_engine_that_ends_at_once_has_failed(tmp_path: Path) -> None:

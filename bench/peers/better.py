@@ -1,6 +1,6 @@
 """Where a peer is better than we are, found in the figures and said in sentences.
 
-The rule: everything that the tables show is compared, the best of a peer with the better of our two turns, where
+The rule: everything that the tables show is compared, the best of a peer with the mean of our two turns, where
 more is better as where less is. So nobody has to remember to say it, and nobody can forget.
 """
 
@@ -24,7 +24,8 @@ _COSTLY: tuple[tuple[What, str], ...] = (("steps", "a step"), ("children", "a ch
 
 def sentences(sitting: Sitting) -> list[str]:
     """Return one sentence for each thing that a peer does better."""
-    return [sentence for engine in NAMES if engine != OURS for sentence in _of(sitting, engine)]
+    fair = sitting.averaged(OURS)
+    return [sentence for engine in NAMES if engine != OURS for sentence in _of(fair, engine)]
 
 
 def _of(sitting: Sitting, engine: str) -> Iterator[str]:

@@ -6,8 +6,10 @@ The rule: a figure has all that its line in a table needs; what could not be mea
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import mean
 from typing import Any, Literal
 
 What = Literal["steps", "children", "latency", "none"]
@@ -55,6 +57,15 @@ class Sitting:
             if figure.what == what and figure.problem is None and engine in ("", figure.engine)
         ]
 
+    def averaged(self, engine: str) -> Sitting:
+        """Return it with all turns of an engine as one: what was measured alike is its mean."""
+        alike: dict[tuple[str, str, int, int], list[Figure]] = {}
+        for figure in self.figures:
+            if figure.engine == engine and figure.problem is None:
+                alike.setdefault((figure.what, figure.how, figure.count, figure.at_once), []).append(figure)
+        others = [figure for figure in self.figures if figure.engine != engine or figure.problem is not None]
+        return Sitting(self.facts, [*map(_mean, alike.values()), *others])
+
     def save(self, path: Path) -> None:
         """Write it down."""
         kept = {"facts": self.facts, "figures": [_short(asdict(figure)) for figure in self.figures]}
@@ -75,6 +86,14 @@ def load(path: Path) -> Sitting:
     """Read what was written down."""
     kept = json.loads(path.read_text(encoding="utf-8"))
     return Sitting(kept["facts"], [Figure(**figure) for figure in kept["figures"]])
+
+
+def _mean(figures: Sequence[Figure]) -> Figure:
+    told = {name: [getattr(figure, name) for figure in figures] for name in _MEASURED}
+    return replace(figures[0], **{name: mean(values) for name, values in told.items() if None not in values})
+
+
+_MEASURED = ("rate", "p50_ms", "p99_ms", "app_us", "store_us", "commits", "statements", "bytes", "memory_mb")
 
 
 def _short(figure: dict[str, Any]) -> dict[str, Any]:
