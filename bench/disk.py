@@ -34,9 +34,7 @@ def home_folder() -> Generator[Path, None, None]:
     """
     home: Path | None = None
     try:
-        IGNORED.mkdir(exist_ok=True)
-        refuse_memory(IGNORED)
-        home = Path(tempfile.mkdtemp(prefix="bench-", dir=IGNORED))
+        home = _made()
         home.chmod(0o755)  # Postgres refuses to run as root, and its account must get in
         yield home
     finally:
@@ -44,6 +42,14 @@ def home_folder() -> Generator[Path, None, None]:
             _remove(home)
         with suppress(OSError):  # it is not empty: somebody's embedded server lies there
             IGNORED.rmdir()
+
+
+def _made() -> Path:
+    while True:
+        IGNORED.mkdir(exist_ok=True)
+        refuse_memory(IGNORED)
+        with suppress(FileNotFoundError):  # another benchmark has just removed the folder behind itself
+            return Path(tempfile.mkdtemp(prefix="bench-", dir=IGNORED))
 
 
 def _remove(home: Path) -> None:
