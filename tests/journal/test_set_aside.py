@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from continuum._journal import wire
 from continuum._journal.commit import Committed, Complete, Rejected, Undone, Unknown
 from continuum._journal.connections import Connection
 from continuum._journal.flusher import Flusher
@@ -145,3 +146,41 @@ async def test_finding_out_who_is_at_fault_writes_nothing_though_the_connection_
         most = 2
         group = journal.commit(turn(kid, status=Complete(b"1")), turn(parent, entries=(entry(payload=b"{"),)))
         assert [type(found) for found in await soon(group)] == [Unknown, Unknown], "nobody is parked for another"
+
+
+async def test_a_journal_closes_while_it_is_found_out_who_is_at_fault(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The statement is cancelled and its connection is gone: what comes of that hides no cancellation."""
+    answered, asked = Lane.answered, asyncio.Event()
+    begun = False
+
+    async def slowly(self: Lane, connection: Connection, text: bytes, arguments: Sequence[Any] = ()) -> Any:
+        nonlocal begun
+        if self.name == "flush" and begun and not asked.is_set():
+            asked.set()
+            await answered(self, connection, b"select pg_sleep(600)")
+        begun = begun or text == b"begin"
+        return await answered(self, connection, text, arguments)
+
+    opened = worker(database)
+    journal = await opened.__aenter__()
+    a, b = await begin(journal, root("a"), root("b"))
+    monkeypatch.setattr(Lane, "answered", slowly)
+    group = journal.submit(turn(a, entries=(entry(),)), turn(b, entries=(entry(payload=b"{"),)))
+    await soon(asked.wait())
+    closing = asyncio.ensure_future(opened.__aexit__(None, None, None))
+    await asyncio.wait([closing], timeout=20)
+    assert closing.done()
+    assert [type(found) for found in await group] == [Unknown, Unknown]
+
+
+async def test_a_transaction_that_cannot_be_rolled_back_goes_with_its_connection(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one that has failed Postgres does not even forget an older statement, to make room for the rollback."""
+    async with worker(database) as journal:
+        a, b, c = await begin(journal, root("a"), root("b"), root("c"))
+        monkeypatch.setattr(wire, "MOST_PREPARED", 1)
+        await soon(journal.commit(turn(a, entries=(entry(),)), turn(b, entries=(entry(payload=b"{"),))))
+        await write(journal, turn(c, entries=(entry(),)))

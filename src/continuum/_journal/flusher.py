@@ -308,19 +308,19 @@ class Flusher:
         """Return how Postgres refuses one member by itself; ``Unknown``: not found out. Writes nothing."""
         lane, wanted = self._lane, statement("flush", self._schema, flush_parts([member], mates=False))
         values = flush_values(self.worker, [member], member.rows, WARY)
+        connection, fault = await lane.ready(), None  # one for all three: on another the second would be a commit
         try:
-            connection = await lane.ready()  # for all three: on another one the second would be a commit
             await lane.answered(connection, b"begin")
             try:
                 await lane.answered(connection, wanted.text, wanted.arguments(values))
             except psycopg.Error as error:
-                return refusal(error) if is_of_values(error) or is_of_server(error) else None
-            finally:
-                await lane.answered(connection, b"rollback")
+                fault = refusal(error) if is_of_values(error) or is_of_server(error) else None
+            await lane.answered(connection, b"rollback")
         except (OutcomeUnknown, psycopg.Error) as error:
             logger.info("not found out who is to blame: %s", one_line(error))
+            await lane.drop(connection)  # and with it the transaction
             return Unknown()
-        return None
+        return fault
 
     def _hold(self, groups: Sequence[Group]) -> None:
         self._held += groups
