@@ -88,3 +88,16 @@ def with_all_below(nodes: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for node in nodes:
         yield node
         yield from with_all_below(node.get("Plans", ()))
+
+
+@pytest.mark.parametrize("state", ["", "failed", "parked"])
+def test_roots_are_walked_in_their_order(filled: psycopg.Connection[tuple[object, ...]], state: str) -> None:
+    """Whatever is asked of them: who gathers and sorts all roots there are makes each page cost as much as all."""
+    made = statement("list_roots", "continuum", frozenset((state,) if state else ()))
+    filled.execute("set enable_seqscan = off")  # as every session of ours
+    plan = "\n".join(str(row[0]) for row in filled.execute(b"explain (generic_plan) " + made.text))
+    assert "Sort" not in plan, plan
+    if not state:
+        filled.execute("delete from pg_statistic where starelid = 'continuum.runs'::regclass")
+        plan = "\n".join(str(row[0]) for row in filled.execute(b"explain (generic_plan) " + made.text))
+        assert "Sort" not in plan, f"without statistics:\n{plan}"
