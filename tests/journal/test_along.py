@@ -254,6 +254,14 @@ async def test_a_wire_hears_when_the_server_ends_its_connection_and_looks_no_mor
     await connection.close()
 
 
+def test_a_wire_looks_with_the_loop_that_runs(database: str) -> None:
+    """A connection that was made while another loop ran, which has ended by now, answers as any other does."""
+    lane = Lane(database, name="lane", answer_s=10)
+    statement = Statement(b"select pg_backend_pid()", ())
+    assert asyncio.run(lane.rows(statement, {})) == asyncio.run(lane.rows(statement, {}))
+    asyncio.run(lane.close())
+
+
 async def test_a_statement_is_not_sent_on_a_connection_that_the_server_has_ended(database: str) -> None:
     """Nobody could tell whether it had happened; a restart of Postgres ends all that are idle."""
     lane = Lane(database, name="lane")

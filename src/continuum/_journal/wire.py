@@ -104,7 +104,8 @@ class Wire:
         self._results = results
         self._done = done = loop.create_future()
         try:
-            if self._loop is None:
+            if self._loop is not loop:
+                self._look_away()  # with one that has ended: its socket would never be looked at again
                 self._loop = loop
                 loop.add_reader(self._socket, self._receive)
             if self._pgconn.flush():
@@ -139,10 +140,13 @@ class Wire:
 
     def _end(self, error: psycopg.Error) -> None:
         """Look at the socket no longer, for its number may soon be that of another one; tell who waits."""
+        self._look_away()
+        if self._done is not None and not self._done.done():
+            self._done.set_exception(error)
+
+    def _look_away(self) -> None:
         loop, self._loop = self._loop, None
         if loop is not None:
             for remove in (loop.remove_reader, loop.remove_writer):
                 with suppress(OSError):  # libpq has closed it already
                     remove(self._socket)
-        if self._done is not None and not self._done.done():
-            self._done.set_exception(error)
