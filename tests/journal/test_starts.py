@@ -100,3 +100,13 @@ async def test_who_stops_waiting_takes_nobody_along(database: str, journal: Post
     assert [task.cancelled() for task in tasks] == [False, True, False]
     assert await journal.start([root("d")]) == {"d"}
     assert select(database, IDS)[0][0] in (["a", "b", "c", "d"], ["a", "c", "d"])
+
+
+async def test_who_ends_all_tasks_can_start_another_run(journal: PostgresJournal) -> None:
+    """As a program may that is told to stop: what writes may not even have begun."""
+    starting = asyncio.ensure_future(journal.start([root("a")]))
+    await asyncio.sleep(0)
+    for task in (starting, *journal.start.__self__._tasks):  # type: ignore[attr-defined]
+        task.cancel()
+    await asyncio.wait([starting])
+    assert await soon(journal.start([root("b")])) == {"b"}

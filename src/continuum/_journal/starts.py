@@ -48,7 +48,7 @@ class Starts:
         self._ends = ends
         self._schema = schema
         self._waiting: deque[_Asked] = deque()
-        self._writing = False
+        self._writer: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, runs: Sequence[NewRoot]) -> set[str]:
@@ -59,22 +59,21 @@ class Starts:
         """
         asked = _Asked(runs)
         self._waiting.append(asked)
-        if not self._writing:
-            self._writing = True
-            self._begin(self._write_all())
+        if self._writer is None or self._writer.done():
+            self._writer = self._begin(self._write_all())
         return await asked.future
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _write_all(self) -> None:
         try:
             while group := self._next_group():
                 await self._write(group, patient=False)
         finally:
-            self._writing = False
             _fail(self._waiting, asyncio.CancelledError())  # there are none unless this task is cancelled
 
     def _next_group(self) -> list[_Asked]:
