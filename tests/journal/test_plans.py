@@ -6,7 +6,7 @@ And what it does with a batch: no loop over the batch for each row of it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import psycopg
@@ -101,3 +101,22 @@ def test_roots_are_walked_in_their_order(filled: psycopg.Connection[tuple[object
         filled.execute("delete from pg_statistic where starelid = 'continuum.runs'::regclass")
         plan = "\n".join(str(row[0]) for row in filled.execute(b"explain (generic_plan) " + made.text))
         assert "Sort" not in plan, f"without statistics:\n{plan}"
+
+
+def test_who_takes_over_looks_up_what_it_takes(filled: psycopg.Connection[tuple[object, ...]]) -> None:
+    """However many it may be at once: each call would else cost as much as all runs there are."""
+    filled.execute("update continuum.runs set state = 'running', lease_owner = 'dead' where run_id < 'other-15'")
+    filled.execute("vacuum analyze continuum.runs")
+    filled.execute("set enable_seqscan = off")
+    made = statement("take_over", "continuum")
+    plan = [str(row[0]) for row in filled.execute(b"explain (generic_plan) " + made.text)]
+    for line, below in pairwise(plan):
+        assert "runs_pkey on runs" not in line or "Index Cond" in below, "\n".join(plan)
+
+
+def test_one_generation_is_read_from_its_beginning_to_its_end(database: str) -> None:
+    """Not from the first one on, nor up to the last: a chain of generations may be long."""
+    made = statement("history", "continuum")
+    with psycopg.connect(database, autocommit=True) as connection:
+        plan = "\n".join(str(row[0]) for row in connection.execute(b"explain (generic_plan) " + made.text))
+    assert "Filter" not in plan, plan

@@ -47,6 +47,7 @@ class Views:
         self, run_id: str, generation: int | None = None, *, after: tuple[int, int] = (0, -1), limit: int = PAGE
     ) -> list[EventRow]:
         """Return entries of one generation, or of all, behind the place ``after`` (generation, seq)."""
+        after = max(after, (generation or 0, -1))  # else those before it are walked over
         values = {
             "run_id": run_id,
             "generation": generation,

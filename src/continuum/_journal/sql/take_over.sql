@@ -1,7 +1,8 @@
 -- Releases up to "limit" runs whose owner is not alive: declared dead, or gone without a trace. The token rises, so a
 -- dead worker that wakes writes nothing; the runs are due, to be claimed by who has their code, and suspected. Only
 -- the run that its owner had named is charged with the death; at "charges" deaths it is parked. Locks in the order
--- (depth, run_id) and skips rows in use: the next call finds them. It says, too, whether this worker has any lease, and
+-- (depth, run_id) and skips rows in use: the next call finds them. They are looked up by an array of their ids:
+-- joined alone, a plan for any limit walked over all runs. It says, too, whether this worker has any lease, and
 -- whether another one is silent, to be judged by declare_dead.sql.
 with recursive owners (owner) as (
   (select lease_owner from {schema}.runs where lease_owner is not null order by lease_owner limit 1)
@@ -23,7 +24,8 @@ u as (
     state = case when r.deaths + l.charged >= :charges then 'parked' else r.state end,
     error = case when r.deaths + l.charged >= :charges then :error::json end,
     next_wakeup_at = case when r.deaths + l.charged < :charges then now() - r.priority * interval '1 hour' end
-  from l where r.run_id = l.run_id returning r.run_id, r.state, r.workflow, r.version)
+  from l where r.run_id = any(array(select run_id from l)) and r.run_id = l.run_id
+  returning r.run_id, r.state, r.workflow, r.version)
 select (select count(*) from u) as released, array(select run_id from u where state = 'parked') as parked,
   array(select distinct workflow || ':' || version from u where state <> 'parked') as ready,
   exists (select 1 from owners where owner = :worker) as held,
