@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import psycopg
@@ -12,8 +12,8 @@ import pytest
 from continuum._journal import starts
 from continuum._journal.journal import PostgresJournal
 from continuum._journal.statements import Statement
-from continuum.errors import DatabaseRefused, DatabaseUnreachable
-from tests.journal.harness import root, select, soon
+from continuum.errors import DatabaseBusy, DatabaseRefused, DatabaseUnreachable
+from tests.journal.harness import root, select, soon, until
 
 COMMITS = "select count(distinct xmin::text) from continuum.runs"
 IDS = "select array_agg(run_id order by run_id) from continuum.runs"
@@ -71,6 +71,38 @@ async def test_who_waits_for_somebodys_transaction_waits_alone(database: str, jo
         assert not held.done()
         other.rollback()
     assert await soon(held) == {"held"}
+
+
+async def test_those_who_wait_for_somebodys_transaction_leave_others_a_way(
+    database: str, journal: PostgresJournal
+) -> None:
+    ids = [f"held{number}" for number in range(9)]
+    with psycopg.connect(database) as other:
+        for run_id in ids:
+            other.execute(
+                "insert into continuum.runs (run_id, workflow, version, input) values (%s, 'f', 1, '1')", [run_id]
+            )
+        held = asyncio.gather(*(journal.start([root(run_id)]) for run_id in ids), return_exceptions=True)
+        await until(waiting(database, 2))
+        assert await soon(journal.start([root("free")])) == {"free"}
+        assert not held.done()
+        other.rollback()
+    assert all(
+        found == {run_id} or isinstance(found, DatabaseBusy) for found, run_id in zip(await held, ids, strict=True)
+    )
+
+
+def waiting(database: str, most: int) -> Callable[[], Awaitable[bool]]:
+    """Return what tells whether so many starts wait patiently for a lock, and no more than that."""
+    sql = """select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+             and query like '%%insert into%%' and query not like '%%50ms%%'"""
+
+    async def look() -> bool:
+        ((count,),) = select(database, sql)
+        assert count <= most
+        return count == most
+
+    return look
 
 
 async def test_a_lost_answer_is_told_to_each_and_nothing_is_sent_again(

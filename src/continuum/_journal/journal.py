@@ -104,11 +104,11 @@ class PostgresJournal:
         self._ends, self._answers = Ends(self._reader.ends, *hearing), Answers(self._reader.answers, *hearing)
         self._upkeep = Upkeep(url, self._lanes, self._hints, schema=schema, prepared=prepared)
         self._tasks = Tasks(self._lanes, self._hints, schema)
-        self._delivering = asyncio.Semaphore(max(1, connections // 2))  # who waits for an id leaves others a way
+        self._patient = asyncio.Semaphore(max(1, connections // 2))  # who waits for an id leaves others a way
         self._beat_epoch = -1
         self.views = Views(self._lanes, schema)
         self.outside = Outside(self._lanes, schema, partial(self._listener.need, "mail"))
-        self.start = Starts(self._lanes, self._hints, self._ends, schema).start
+        self.start = Starts(self._lanes, self._hints, self._ends, schema, patient=self._patient).start
         self.submit = self._flusher.submit
         self.hand_in = self._flusher.hand_in
         self.room = self._flusher.room
@@ -201,7 +201,7 @@ class PostgresJournal:
     async def send(self, messages: Sequence[Message]) -> dict[str, str | None]:
         """Put messages into inboxes; return who got nothing, with its state, or None if there is no such run."""
         may_wait = any(message.delivery_id is not None for message in messages)
-        async with self._delivering if may_wait else nullcontext():
+        async with self._patient if may_wait else nullcontext():
             sent, told = await self._hints.along(
                 {"wake": {message.run_id for message in messages}},
                 lambda telling: self._lanes.take(sending(self.schema, messages, telling)),
@@ -213,7 +213,7 @@ class PostgresJournal:
 
     async def request_cancel(self, run_id: str, reason: str, grace_s: float) -> str | None:
         """Ask a run to stop by a deadline; return its state as it was, None if there is no such run."""
-        async with self._delivering:
+        async with self._patient:
             return await self._canceller.request(run_id, reason, grace_s)
 
     async def resume(self, run_id: str) -> bool:

@@ -42,7 +42,7 @@ class _Asked:
 class Starts:
     """One statement at a time; there is a task only while somebody starts something."""
 
-    def __init__(self, lanes: Lanes, hints: Hints, ends: Ends, schema: str) -> None:
+    def __init__(self, lanes: Lanes, hints: Hints, ends: Ends, schema: str, *, patient: asyncio.Semaphore) -> None:
         self._lanes = lanes
         self._hints = hints
         self._ends = ends
@@ -50,6 +50,7 @@ class Starts:
         self._waiting: deque[_Asked] = deque()
         self._writer: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._patient = patient  # who waits for somebody's transaction leaves others a way
 
     async def start(self, runs: Sequence[NewRoot]) -> set[str]:
         """Insert root runs in one commit; return the ids inserted now.
@@ -101,7 +102,7 @@ class Starts:
             if patient:
                 _fail(group, error)
             for asked in () if patient else group:
-                self._begin(self._write([asked], patient=True))
+                self._begin(self._by_itself(asked))
         except asyncio.CancelledError as error:
             _fail(group, error)
             raise
@@ -111,6 +112,10 @@ class Starts:
             for asked in group:
                 if not asked.future.done():
                     asked.future.set_result(started & asked.ids.keys())
+
+    async def _by_itself(self, asked: _Asked) -> None:
+        async with self._patient:
+            await self._write([asked], patient=True)
 
     async def _send(self, group: Sequence[_Asked], *, patient: bool) -> set[str]:
         ids = {run_id: name for asked in group for run_id, name in asked.ids.items()}
