@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import psycopg
 
+from continuum._journal import arrays
+from continuum._journal.arrays import Elements, Texts, elements
 from continuum._journal.backoff import Backoff
 from continuum._journal.connections import is_lock_timeout, is_of_values, one_line
 from continuum._journal.hooks import Hooks
@@ -135,7 +137,7 @@ class Hints:
             said = {kind: list(names) for kind, names in self._said.items() if names}
             self._said = {kind: {} for kind in CHANNELS}
         values: dict[str, Any] = {"run_ids": runs, "ready_channel": "" if quiet else self._channels["ready"]}
-        values |= self._pairs(said)
+        values |= _told(self._pairs(said))
         try:
             rows = await self._lane.rows(self._poke if runs else self._tell, values)
         except (OutcomeUnknown, psycopg.Error, asyncio.CancelledError) as error:
@@ -189,22 +191,28 @@ class Hints:
         return await write(SILENT), False
 
     def _telling_of(self, said: Mapping[str, Iterable[str]]) -> Telling:
-        values = self._pairs(said)
-        return Telling(_TOLD, values) if values["channels"] else SILENT
+        pairs = self._pairs(said)
+        return Telling(_TOLD, _told(pairs)) if pairs else SILENT
 
-    def _pairs(self, said: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
-        pairs = [
+    def _pairs(self, said: Mapping[str, Iterable[str]]) -> list[tuple[str, str]]:
+        """Return channels, each with a payload for it."""
+        return [
             (self._channels[kind], part)
             for kind, names in said.items()
             for part in payloads(filter(is_storable, names))
         ]
-        return {"channels": [channel for channel, _ in pairs], "payloads": [payload for _, payload in pairs]}
 
     def _keep(self, runs: Iterable[str]) -> None:
         if len(self._runs) < MOST_KEPT:
             self._runs.update(dict.fromkeys(runs))
         if self._runs:
             self._some.set()
+
+
+def _told(pairs: Sequence[tuple[str, str]]) -> dict[str, Elements]:
+    """Return the parameters of a statement that tells."""
+    channels, parts = [arrays.name(channel) for channel, _ in pairs], [arrays.text(part) for _, part in pairs]
+    return {"channels": elements(Texts, channels), "payloads": elements(Texts, parts)}
 
 
 def payloads(names: Iterable[str]) -> Iterator[str]:

@@ -108,11 +108,13 @@ class Lane:
 
     async def ping(self) -> None:
         """Try a connection that was idle for a while; the next statement gets a new one if it does not answer."""
+        connection = self._connection
+        if connection is None or asyncio.get_running_loop().time() - self._used_at <= TRUSTED_S:
+            return
         async with self._lock:
-            idle_s = asyncio.get_running_loop().time() - self._used_at
-            if self._connection is not None and idle_s > TRUSTED_S:
+            if connection is self._connection:  # it is the same one still
                 with suppress(OutcomeUnknown):
-                    await self.answered(self._connection, b"select 1")
+                    await self.answered(connection, b"select 1")
 
     async def answered(
         self, connection: Connection, text: bytes, arguments: Sequence[Any] = ()

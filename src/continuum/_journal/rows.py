@@ -65,7 +65,7 @@ def root_row(run: NewRoot) -> bytes:
         run.input,
         dump(run.namespace),
         run.attributes or b"null",
-        dump(run.trace),
+        b"null" if run.trace is None else dump(run.trace),
         run.priority,
         b"null" if run.wakeup_us is None else b"%d" % min(max(run.wakeup_us, 0), LAST_US),
     )

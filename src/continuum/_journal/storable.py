@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
 
 def is_storable(text: str) -> bool:
     """Tell whether Postgres can hold ``text``: if not, no row has it."""
-    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
+    return _UNSTORABLE.search(text) is None
