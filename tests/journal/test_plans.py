@@ -24,6 +24,12 @@ RUNS = """insert into continuum.runs (run_id, depth, workflow, version, input)
     union all select 'map/' || n from generate_series(0, 2999) n) x(id)"""
 MAIL = "insert into continuum.inbox (run_id, type, key) select run_id, 'x', '' from continuum.runs"
 
+COME_AND_GONE = """
+  insert into continuum.inbox (run_id, type, key) select 'r', 'x', '' from generate_series(1, 20000);
+  insert into continuum.tasks (run_id, generation, key, queue, name, input)
+    select 'r', 1, 'k' || n, 'q', 'n', 'null' from generate_series(1, 20000) n;
+  delete from continuum.inbox; delete from continuum.tasks; analyze continuum.inbox; analyze continuum.tasks"""
+
 
 @pytest.fixture
 def filled(database: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
@@ -60,19 +66,32 @@ def test_cascades_walk_ranges_of_ids(filled: psycopg.Connection[tuple[Any, ...]]
                 assert "Seq Scan on inbox" not in plan, f"{name}:\n{plan}"
 
 
-def test_no_row_of_a_batch_has_the_batch_looked_through(database: str) -> None:
-    """Two parts of a statement that are thought to be small are looped over, one for each row of the other."""
+def test_no_row_of_a_batch_has_the_batch_or_a_table_looked_through(database: str) -> None:
+    """Two parts of a statement that are thought to be small are looped over, one for each row of the other.
+
+    So is a table that was nearly empty when it was counted, as that of mail mostly is, whatever has come since.
+    """
     parts = parts_of("flush")
     choices = [frozenset(some) for size in (1, 2, 3, len(parts)) for some in combinations(sorted(parts), size)]
     with psycopg.connect(database, autocommit=True) as connection, psycopg.RawCursor(connection) as cursor:
         cursor.execute("set enable_seqscan = off")
-        for filling in ("", RUNS, "analyze"):
-            cursor.execute(filling.encode())
+        for filling in ("", COME_AND_GONE, RUNS, "analyze"):
+            for some in filling.split(";"):
+                cursor.execute(some.encode())
             for chosen in choices:
                 text = statement("flush", "continuum", chosen).text
                 ((asked,),) = cursor.execute(b"explain (generic_plan, format json) " + text).fetchall()
                 found = list(looped(asked[0]["Plan"]))
                 assert found in ([], ["o"]), sorted(chosen)  # o: with the one row of "timeout"
+                assert list(walked(asked[0]["Plan"])) == [], sorted(chosen)
+
+
+def walked(node: dict[str, Any]) -> Iterator[str]:
+    """Yield the tables of mail and tasks if they are read as a whole."""
+    for found in with_all_below([node]):
+        whole = "Scan" in found["Node Type"] and not {"Index Cond", "Recheck Cond", "TID Cond"} & found.keys()
+        if whole and found.get("Relation Name") in ("inbox", "tasks"):
+            yield found["Relation Name"]
 
 
 def looped(node: dict[str, Any]) -> Iterator[str]:

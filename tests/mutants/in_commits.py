@@ -16,8 +16,8 @@ COMMITS = (
         (
             Replacement(
                 FLUSH,
-                "using c0 join ok using (r) where i.run_id = c0.r and i.id = c0.id)",
-                "using c0 where i.run_id = c0.r and i.id = c0.id)",
+                "    where (c0.r in (select r from ok)) is true)))",
+                "    where true)))",
             ),
         ),
         (

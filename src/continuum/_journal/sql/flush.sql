@@ -14,7 +14,9 @@
 -- What most commits have, a lease and entries, comes as arrays, a column each: as JSON it took a third of the statement's
 -- time. What few have comes as JSON. "standing" is left out of a batch in which nobody changes how it stands and nobody
 -- falls with another, "mates" of one in which nobody does the latter. On an idle machine each node of the plan is felt.
--- "(… in …) is true" is looked up in a hash; a join of the same two, which are both thought to be small, is a loop.
+-- "(… in …) is true" is looked up in a hash; a join of the same two, which are both thought to be small, is a loop. And
+-- mail and tasks are looked up one by one ("limit 1"), for whoever counts those tables finds them nearly empty: a plan
+-- that joins them reads them as a whole, also when a hundred thousand messages wait.
 with o as materialized (select * from unnest(:runs::text[], :tokens::bigint[]) o(r, tok)),
 -- if standing
 s as materialized (
@@ -93,7 +95,10 @@ msg as (insert into {schema}.inbox (run_id, type, key, payload) select "to", t, 
 -- end
 -- if consumed
 , eat as (
-  delete from {schema}.inbox i using c0 join ok using (r) where i.run_id = c0.r and i.id = c0.id)
+  delete from {schema}.inbox where ctid = any(array(
+    select x.ctid from c0 cross join lateral (
+      select i.ctid from {schema}.inbox i where i.run_id = c0.r and i.id = c0.id limit 1) x
+    where (c0.r in (select r from ok)) is true)))
 -- end
 -- if tasks
 , job as (
@@ -106,9 +111,12 @@ msg as (insert into {schema}.inbox (run_id, type, key, payload) select "to", t, 
 -- if discarded
 , drop as (
   delete from {schema}.tasks where task_id = any(array(
-    select q.task_id from {schema}.tasks q join json_to_recordset(:discarded::json) x(r text, g int, k text)
-      on q.run_id = x.r and q.generation = x.g and q.key = x.k
-    where x.r in (select r from ok) order by q.task_id for update of q)))
+    select task_id from {schema}.tasks where task_id = any(array(
+      select q.task_id from json_to_recordset(:discarded::json) x(r text, g int, k text) cross join lateral (
+        select q.task_id from {schema}.tasks q
+        where q.run_id = x.r and q.generation = x.g and q.key = x.k limit 1) q
+      where (x.r in (select r from ok)) is true))
+    order by task_id for update)))
 -- end
 -- if answers
 , ans as (
