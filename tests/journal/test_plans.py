@@ -86,6 +86,17 @@ def test_no_row_of_a_batch_has_the_batch_or_a_table_looked_through(database: str
                 assert list(walked(asked[0]["Plan"])) == [], sorted(chosen)
 
 
+def test_who_wakes_a_run_does_not_read_everybodys_mail(database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as connection, psycopg.RawCursor(connection) as cursor:
+        cursor.execute("set enable_seqscan = off")
+        for filling in COME_AND_GONE.split(";"):
+            cursor.execute(filling.encode())
+        for name in ("poke", "load_inbox", "load_inbox_of_one", "residents_with_mail", "claim"):
+            text = statement(name, "continuum").text
+            ((asked,),) = cursor.execute(b"explain (generic_plan, format json) " + text).fetchall()
+            assert list(walked(asked[0]["Plan"])) == [], name
+
+
 def walked(node: dict[str, Any]) -> Iterator[str]:
     """Yield the tables of mail and tasks if they are read as a whole."""
     for found in with_all_below([node]):

@@ -4,19 +4,20 @@
 -- a run may have been claimed and put off in between.
 --
 -- Locks the runs it arms and skips those that others hold: a claimer reads the inbox after its claim, one who gives
--- up a lease pokes too, and a transaction that is rolled back leaves the run in "again", to be tried once more.
+-- up a lease pokes too, and a transaction that is rolled back leaves the run in "again", to be tried once more. Mail is
+-- looked up by its run ("limit 1"): a plan made when there was hardly any would read all there is by now.
 with quick as materialized (select set_config('synchronous_commit', 'off', true)),
 can as materialized (
   select q.run_id, q.depth from {schema}.runs q, quick
   where q.run_id = any(:run_ids::text[]) and q.lease_owner is null and q.state in ('pending', 'running', 'suspended')
     and coalesce(q.next_wakeup_at > now(), true)
-    and exists (select 1 from {schema}.inbox i where i.run_id = q.run_id
-                and (q.state <> 'pending' or i.type = 'cancel_requested'))),
+    and (select true from {schema}.inbox i where i.run_id = q.run_id
+         and (q.state <> 'pending' or i.type = 'cancel_requested') limit 1)),
 got as materialized (
   select q.run_id from {schema}.runs q
   where q.run_id = any(array(select run_id from can)) and q.lease_owner is null
-    and (q.state in ('running', 'suspended') or q.state = 'pending' and exists (
-      select 1 from {schema}.inbox i where i.run_id = q.run_id and i.type = 'cancel_requested'))
+    and (q.state in ('running', 'suspended') or q.state = 'pending' and (
+      select true from {schema}.inbox i where i.run_id = q.run_id and i.type = 'cancel_requested' limit 1))
   order by q.depth, q.run_id for update skip locked),
 armed as (
   update {schema}.runs r set next_wakeup_at = least(now() - r.priority * interval '1 hour', r.next_wakeup_at)
