@@ -101,8 +101,8 @@ class WorkerProcess:
         return self._log.read_text()[-6000:]
 
     def said(self, word: str) -> list[str]:
-        """Return what it said with this word, so often as it did."""
-        lines = self._out.read_text().splitlines()
+        """Return what it said with this word, so often as it did, in lines that are whole."""
+        lines = self._out.read_text().rpartition("\n")[0].splitlines()
         return [line.partition(" ")[2] for line in lines if line.split(" ")[0] == word]
 
     async def ready(self) -> str:
