@@ -160,12 +160,14 @@ class Cluster:
         events = await self.client.get_run(run_id).history(generation)
         return [(event.type, event.key) for event in events]
 
-    async def until_entry(self, run_id: str, type: str, key: str | None = None) -> None:
-        """Wait until a run's journal has such an entry."""
+    async def until_entry(
+        self, run_id: str, type: str, key: str | None = None, *, generation: int | None = None
+    ) -> None:
+        """Wait until a run's journal has such an entry, in one generation or in any."""
 
         async def there() -> bool:
             try:
-                entries = await self.entries(run_id)
+                entries = await self.entries(run_id, generation)
             except continuum.RunNotFound:  # not yet
                 return False
             return any(found[0] == type and key in (None, found[1]) for found in entries)

@@ -63,9 +63,9 @@ async def test_what_a_generation_left_does_not_reach_the_next(cluster: Cluster) 
     async with cluster.worker([chain, add, gate.held]):
         run = await cluster.start(chain, 3, id="r")
         await cluster.until_generation("r", 4)
-        await cluster.until_entry("r", "timer_fired")
+        await cluster.until_entry("r", "timer_fired", generation=4)
         gate.open()
-        await cluster.until_entry("r", "activity_completed", "held-1")
+        await cluster.until_entry("r", "activity_completed", "held-1", generation=4)
         await run.signal("go")
         assert await run.result(timeout=10) == [True, True]
     last = [entry for entry in await cluster.entries("r", 4) if entry[0] in ("timer_fired", "activity_completed")]
