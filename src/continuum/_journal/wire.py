@@ -37,9 +37,7 @@ class Wire:
         self._names: dict[tuple[bytes, tuple[int, ...]], bytes] = {}
         self._count = 0
         self._socket = self._pgconn.socket
-        self._loop: asyncio.AbstractEventLoop | None = (
-            None  # which looks at the socket, from the first statement on
-        )
+        self._loop: asyncio.AbstractEventLoop | None = None  # which looks at the socket
         self._done: asyncio.Future[None] | None = None  # while an answer is waited for
         self._results: list[pq.abc.PGresult] = []
 
